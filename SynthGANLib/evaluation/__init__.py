@@ -1,0 +1,1 @@
+"""Measures of a synthetic image against a reference."""

@@ -1,0 +1,1 @@
+"""Training code: how the bundled models are made. Never imported by inference."""

@@ -1,0 +1,180 @@
+"""Write the bundled model folders: the tissue method, and the head network from its training run.
+
+python -m SynthGANLib.training.bundle tissue --out Resources/Models
+python -m SynthGANLib.training.bundle head --run runs/head-mr-ct --out Resources/Models [--metrics measured.json]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from SynthGANLib.card import Card, MethodSpec, SourceSpec, SpatialSpec, TargetSpec, VectorSpec
+from SynthGANLib.model import Model
+from SynthGANLib.phantom import draw_head, simulate_mr
+from SynthGANLib.training.head_mr_ct import SHAPES, WINDOW, Config, build
+
+LICENCE = "Apache-2.0"
+REVIEW = (
+    "Hsu S-H et al. Investigation of a method for generating synthetic CT models from MRI scans of the head and neck "
+    "for radiation therapy. Phys Med Biol 2013;58:8419."
+)
+LABELS = (
+    "Label maps: Billot B et al. SynthSeg: Segmentation of brain MRI scans of any contrast and resolution without "
+    "retraining. Med Image Anal 2023;86:102789 (Apache-2.0)."
+)
+TARGET = TargetSpec("CT", "HU", -1000.0, (-1024.0, 3071.0), 1, "CT_BONE")
+
+
+def tissue_card() -> Card:
+    """The card of `tissue-mr-ct`."""
+    return Card(
+        id="tissue-mr-ct",
+        version="1.0.0",
+        title="Tissue classes: T1 head MR to CT",
+        description=(
+            "Fuzzy c-means clustering of one T1-weighted head MR; each tissue gets its Hounsfield units. No learned "
+            "weights, no training data. Cortical bone and air are equally dark in MR: thin dark layers near the "
+            "surface become bone, thick dark pockets become air."
+        ),
+        anatomy="head",
+        source=SourceSpec("MR", "1", ("T1",), 1),
+        target=TARGET,
+        method=MethodSpec("classical", "tissue", {}),
+        spatial=SpatialSpec(3, (16, 16, 16), (512, 512, 512)),
+        licence=LICENCE,
+        intended_use=(
+            "Research and teaching: a quick, explainable baseline. Not for diagnosis, dose calculation or attenuation "
+            "correction. The skull base, teeth, sinus walls and anything but a T1-weighted head come out wrong."
+        ),
+        citation=REVIEW,
+    )
+
+
+def head_card(config: Config, record: dict[str, Any], metrics: dict[str, Any]) -> Card:
+    """The card of `head-mr-ct`; `record` tells how the run went."""
+    extents = sorted({n for shape in SHAPES for n in shape})
+    network = build(config)
+    return Card(
+        id="head-mr-ct",
+        version="1.0.0",
+        title="Head MR of any contrast to CT",
+        description=(
+            "A 3D network that predicts, for every voxel of 1 mm, the share of five tissues and a remainder in HU. "
+            "Trained by domain randomisation: every training step deforms a real head's tissue map and draws a random "
+            "MR contrast, field of view, resolution, shading and noise on one side and HU on the other, so it needs no "
+            "particular sequence. A research demonstration: it has seen no real MR or CT in training."
+        ),
+        anatomy="head",
+        source=SourceSpec("MR", "1", (), 1),
+        target=TARGET,
+        method=MethodSpec(
+            "network",
+            "MixtureUNet",
+            {"dims": 3, "values": [float(v) for v in network.values], "widths": list(config.widths)},
+        ),
+        spatial=SpatialSpec(
+            dims=3,
+            tile_min=(64, 64, 64),
+            tile_max=(160, 160, 160),
+            spacing=(1.0, 1.0, 1.0),
+            multiple=network.multiple,
+            overlap=0.25,
+        ),
+        licence=LICENCE,
+        intended_use=(
+            "Research, teaching and testing of software with head MR of adults. Not for diagnosis, dose calculation or "
+            "attenuation correction. Contrast agent, metal, tumours, surgery and post-operative skulls were not in the "
+            "training; lesions may vanish and bone defects may be closed."
+        ),
+        normalisers={
+            "source": {
+                "kind": "percentile",
+                "low": 0.5,
+                "high": 99.5,
+                "out_low": 0.0,
+                "out_high": 1.0,
+                "clip": False,
+            },
+            "target": {"kind": "window", "low": WINDOW[0], "high": WINDOW[1]},
+        },
+        training={
+            "data": (
+                f"{16 - len(config.held_out)} whole-head label maps of real people (no intensities), 1 mm; "
+                f"kept out: {', '.join(config.held_out)}"
+            ),
+            "pairs": "simulated in every step from the labels; nothing was shown twice",
+            "patches": f"{config.batch} a step, 1 mm, extents {extents[0]} to {extents[-1]}",
+            "loss": "absolute error in HU and cross-entropy of five tissues, bone and enclosed air weighted 2 to 2.5",
+            "optimiser": f"AdamW {config.rate:g}, warm-up, linear fall over the last fifth; weights averaged",
+            "seed": config.seed,
+            **record,
+        },
+        metrics=metrics,
+        citation=LABELS,
+        vector=VectorSpec(2e-3),
+    )
+
+
+def vector_input() -> torch.Tensor:
+    """A small phantom head as test input (1,1,64,64,64), scaled as the normaliser would."""
+    mr = simulate_mr(draw_head(seed=5, spacing=3.5), "T1", 5).array
+    start = [(n - 64) // 2 if n >= 64 else 0 for n in mr.shape]
+    box = np.zeros((64, 64, 64), np.float32)
+    part = mr[tuple(slice(s, s + 64) for s in start)]
+    box[: part.shape[0], : part.shape[1], : part.shape[2]] = part / np.percentile(mr, 99.5)
+    return torch.from_numpy(box)[None, None]
+
+
+def bundle_tissue(out: Path) -> None:
+    """Write `tissue-mr-ct` into `out`."""
+    Model.build(tissue_card()).save(out / "tissue-mr-ct", force=True)
+
+
+def bundle_head(run: Path, out: Path, metrics: Path | None, pictures: Sequence[Path]) -> None:
+    """Write `head-mr-ct` into `out` from the averaged weights of `run`."""
+    settings = json.loads((run / "config.json").read_text())
+    arguments: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()}
+    config = Config(**arguments)
+    state = torch.load(run / "state.pt", weights_only=True)
+    network = build(config)
+    network.load_state_dict(state["average"])
+    record = {
+        "steps": int(state["step"]),
+        "hours": round(float(state["seconds"]) / 3600, 1),
+        "machine": "two CPU cores, no GPU, shared with other work",
+    }
+    measured: dict[str, Any] = {}
+    if metrics is not None:
+        content = json.loads(metrics.read_text())
+        measured = {"protocol": content["protocol"], **content["summary"], **content.get("notes", {})}
+    model = Model.build(head_card(config, record, measured), network, vector_input())
+    model.save(out / "head-mr-ct", force=True, attachments={p.name: p for p in pictures})
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line; returns the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("which", choices=("tissue", "head"))
+    parser.add_argument("--out", type=Path, required=True, help="folder that holds the model folders")
+    parser.add_argument("--run", type=Path, help="folder of the training run (head)")
+    parser.add_argument("--metrics", type=Path, help="measurements from evaluate_head (head)")
+    parser.add_argument("--picture", type=Path, action="append", default=[], help="picture for the card (head)")
+    given = parser.parse_args(arguments)
+    if given.which == "tissue":
+        bundle_tissue(given.out)
+    elif given.run is None:
+        parser.error("the head model needs --run")
+    else:
+        bundle_head(given.run, given.out, given.metrics, given.picture)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,139 @@
+"""The training of the head model: seeded draws, a loss that falls, and exact resumption."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import torch
+
+from SynthGANLib.errors import InputError
+from SynthGANLib.phantom import HEAD_LABELS, draw_head
+from SynthGANLib.phantom.tissues import CORTICAL
+from SynthGANLib.training import head_mr_ct
+from SynthGANLib.training.head_mr_ct import Config, build, falling, losses, normalise, rate_at, train
+from SynthGANLib.training.heads import load_heads
+from SynthGANLib.training.randomise import Dice, blur, draw_pair
+
+
+@pytest.fixture(scope="module")
+def labels(tmp_path_factory):
+    """Two drawn heads in the numbers of the published label maps."""
+    folder = tmp_path_factory.mktemp("labels")
+    back = {tissue: label for label, tissue in reversed(HEAD_LABELS.items())}
+    back[1] = back[2] = 507  # fat and muscle are one label there
+    for number in (1, 2):
+        head = draw_head(seed=number, spacing=4.0)
+        numbers = np.vectorize(lambda c: back.get(int(c), 507))(head.array).astype(np.uint16)
+        image = head.with_array(numbers).to_sitk()
+        image.SetSpacing([1.6] * 3)  # a small head: the labels are the same, the 1 mm grid is quick
+        sitk.WriteImage(image, str(folder / f"head_{number}.nii.gz"))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def heads(labels):
+    return load_heads(labels, ("head_2",))[0]
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    monkeypatch.setattr(head_mr_ct, "SHAPES", ((24, 24, 24), (16, 32, 24)))
+    return Config(held_out=("head_2",), widths=(2, 3), steps=6, batch=1, warm_up=2)
+
+
+def test_held_out_heads_stay_out(labels, heads):
+    assert [h.name for h in heads] == ["head_1.nii.gz"]
+    assert heads[0].codes.shape[0] == pytest.approx(58 * 1.6, abs=2)  # 1.6 mm labels on the 1 mm grid
+    with pytest.raises(InputError, match="held-out"):
+        load_heads(labels, ("head_9",))
+    with pytest.raises(InputError, match="no label map"):
+        load_heads(labels / "none", ())
+
+
+def test_draw_is_decided_by_its_seed(heads):
+    one, two, other = (draw_pair(heads[0], (32, 40, 48), s) for s in (5, 5, 6))
+    assert torch.equal(one.mr, two.mr)
+    assert torch.equal(one.hu, two.hu)
+    assert not torch.equal(one.mr, other.mr)
+    assert one.mr.shape == one.hu.shape == one.weight.shape == (32, 40, 48)
+    assert torch.isfinite(one.mr).all()
+    assert float(one.mr.min()) >= 0
+
+
+def test_classes_agree_with_hu(heads):
+    """Far from borders every class has its HU; bone is dark in most draws."""
+    darker = 0
+    for seed in range(12):
+        pair = draw_pair(heads[0], (48, 48, 48), seed)
+        for number, low, high in (
+            (0, -1100, -800),
+            (4, 500, 1500),
+        ):  # thin bone is blurred with its neighbours
+            found = pair.hu[pair.classes == number]
+            if found.numel() > 500:
+                assert low < float(found.median()) < high
+        bone, soft = (
+            pair.mr[(pair.classes == 4) & (pair.weight > 0)],
+            pair.mr[(pair.classes == 2) & (pair.weight > 0)],
+        )
+        darker += int(bone.numel() < 50 or soft.numel() < 50 or float(bone.median()) < float(soft.median()))
+    assert darker >= 10
+    assert CORTICAL == 4
+
+
+def test_blur_is_a_gaussian():
+    spike = torch.zeros(21, 21, 21)
+    spike[10, 10, 10] = 1.0
+    soft = blur(spike, 1.5)
+    axis = torch.arange(21.0) - 10
+    assert float(soft.sum()) == pytest.approx(1.0, abs=1e-5)
+    assert float((soft.sum((1, 2)) * axis**2).sum()) == pytest.approx(1.5**2, rel=0.05)
+    assert torch.allclose(blur(torch.full((5, 5, 5), 3.0), 0.8), torch.full((5, 5, 5), 3.0))
+
+
+def test_fields_are_standard():
+    field = Dice(1).field((60, 60, 60), 6.0)
+    assert abs(float(field.mean())) < 0.2
+    assert 0.6 < float(field.std()) < 1.4
+
+
+def test_rate_warms_up_stays_and_falls():
+    config = Config(steps=100, warm_up=10)
+    assert rate_at(config, 0) == pytest.approx(config.rate / 10)
+    assert rate_at(config, 50) == config.rate
+    assert rate_at(config, 90) == pytest.approx(config.rate * 10 / falling(config))
+
+
+def test_interrupted_training_ends_in_the_same_bits(labels, tiny, tmp_path):
+    whole = train(labels, tmp_path / "whole", tiny)
+    # the same run, stopped at a checkpoint and taken up again: the schedule still knows all six steps
+    original = head_mr_ct.rate_at
+    stopped = replace(tiny, steps=3)
+    head_mr_ct.rate_at = lambda config, step: original(tiny, step)
+    fall = head_mr_ct.falling
+    head_mr_ct.falling = lambda config: fall(tiny) if config.steps == 6 else 0
+    try:
+        train(labels, tmp_path / "part", stopped)
+    finally:
+        head_mr_ct.rate_at, head_mr_ct.falling = original, fall
+    resumed = train(labels, tmp_path / "part", tiny, resume=True)
+    for name, value in whole.state_dict().items():
+        assert torch.equal(value, resumed.state_dict()[name]), name
+
+
+def test_loss_falls_on_a_fixed_pair(heads, tiny):
+    network = build(replace(tiny, widths=(4, 8)))
+    pair = draw_pair(heads[0], (24, 24, 24), 3)
+    batch = (pair.mr[None, None], normalise(pair.hu)[None, None], pair.classes[None], pair.weight[None])
+    optimiser = torch.optim.AdamW(network.parameters(), lr=5e-3)
+    seen = []
+    for _ in range(60):
+        entropy, error = losses(network, *batch)
+        seen.append(float(error.detach()))
+        optimiser.zero_grad()
+        (entropy + 2 * error).backward()
+        optimiser.step()
+    assert seen[-1] < 0.7 * seen[0]
