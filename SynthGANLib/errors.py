@@ -1,0 +1,59 @@
+"""Every error a user can meet: one sentence for the cause, one for the next step, one exit code."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class SynthGANError(Exception):
+    """Base of all errors meant for a user.
+
+    ``str(error)`` is the cause in one sentence, :attr:`next_step` says what to do about it,
+    :attr:`exit_code` is the process exit code and :attr:`kind` the name used in JSON messages.
+    """
+
+    exit_code: ClassVar[int] = 1
+    kind: ClassVar[str] = "error"
+
+    def __init__(self, message: str, *, next_step: str = "") -> None:
+        super().__init__(message)
+        self.next_step = next_step
+
+    def __reduce__(self) -> tuple[type[SynthGANError], tuple[str], dict[str, str]]:
+        # Keeps next_step when an error crosses a process boundary.
+        return type(self), (str(self),), {"next_step": self.next_step}
+
+
+class InputError(SynthGANError):
+    """A file, folder or argument that cannot be read or makes no sense."""
+
+    exit_code = 2
+    kind = "input"
+
+
+class ModelError(SynthGANError):
+    """A model folder that is refused."""
+
+    exit_code = 2
+    kind = "model"
+
+
+class UnfitInputError(SynthGANError):
+    """A readable volume that does not fit: constant, empty, no body, wrong modality."""
+
+    exit_code = 3
+    kind = "unfit"
+
+
+class MemoryExhaustedError(SynthGANError):
+    """Memory ran out even after every fallback."""
+
+    exit_code = 4
+    kind = "memory"
+
+
+class CancelledError(SynthGANError):
+    """The user cancelled; nothing was written."""
+
+    exit_code = 130
+    kind = "cancelled"

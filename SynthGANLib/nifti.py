@@ -1,0 +1,118 @@
+"""What the NIfTI reader keeps to itself: files cut off, NIfTI-2, and the place of a single slice.
+
+ITK fills the missing part of a file that was cut off with zeros, reports a full disk to nobody, and reads a
+volume of one slice as a flat image without its place. The header fields are those of nifti1.h.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import math
+import struct
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from SynthGANLib.errors import InputError
+from SynthGANLib.grid import Affine
+
+_BLOCK = 16 * 1024 * 1024
+_RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+
+
+@dataclass(frozen=True)
+class NiftiHeader:
+    """The version, the size the file must have when unpacked, and the place of its voxels."""
+
+    version: int
+    bytes: int
+    affine: Affine | None  # index to LPS mm; None if the header says no place
+
+
+def is_nifti(path: Path) -> bool:
+    """True for the names ``.nii`` and ``.nii.gz``."""
+    return path.name.lower().endswith((".nii", ".nii.gz"))
+
+
+def read_nifti_header(path: Path) -> NiftiHeader:
+    """The header of a NIfTI file.
+
+    Raises:
+        InputError: no NIfTI file, or too short for its header.
+    """
+    try:
+        with _open(path) as file:
+            head = file.read(348)
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise _damaged(path) from error
+    if len(head) < 348:
+        raise _damaged(path)
+    for order in ("<", ">"):
+        size = struct.unpack(order + "i", head[:4])[0]
+        if size == 540:
+            return NiftiHeader(2, 0, None)
+        if size == 348:
+            return _version_1(head, order)
+    raise _damaged(path)
+
+
+def check_whole(path: Path, header: NiftiHeader) -> None:
+    """InputError unless the file holds all the voxels its header promises and its checksum is right."""
+    found = 0
+    try:
+        with _open(path) as file:
+            while block := file.read(_BLOCK):
+                found += len(block)
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise _damaged(path) from error
+    if found < header.bytes:
+        raise _damaged(path)
+
+
+def _open(path: Path) -> gzip.GzipFile | io.BufferedReader:
+    return gzip.open(path, "rb") if path.name.lower().endswith(".gz") else path.open("rb")
+
+
+def _damaged(path: Path) -> InputError:
+    return InputError(
+        f"'{path.name}' cannot be read: the file is damaged, cut off or of another kind.",
+        next_step="Copy or export it again.",
+    )
+
+
+def _version_1(head: bytes, order: str) -> NiftiHeader:
+    dimensions = struct.unpack(order + "8h", head[40:56])
+    voxels = math.prod(max(1, extent) for extent in dimensions[1 : 1 + max(0, min(7, dimensions[0]))])
+    bits = struct.unpack(order + "h", head[72:74])[0]
+    offset = struct.unpack(order + "f", head[108:112])[0]
+    start = int(offset) if math.isfinite(offset) and offset > 0 else 352
+    return NiftiHeader(1, start + voxels * bits // 8, _affine(head, order))
+
+
+def _affine(head: bytes, order: str) -> Affine | None:
+    """The sform, else the qform, turned from RAS to LPS."""
+    qform, sform = struct.unpack(order + "hh", head[252:256])
+    affine = np.eye(4)
+    if sform > 0:
+        affine[:3] = np.reshape(struct.unpack(order + "12f", head[280:328]), (3, 4))
+    elif qform > 0:
+        handedness, *spacing = struct.unpack(order + "4f", head[76:92])
+        b, c, d, *origin = struct.unpack(order + "6f", head[256:280])
+        affine[:3, :3] = _rotation(b, c, d) * spacing
+        affine[:3, 2] *= -1.0 if handedness < 0 else 1.0
+        affine[:3, 3] = origin
+    else:
+        return None
+    return _RAS_TO_LPS @ affine
+
+
+def _rotation(b: float, c: float, d: float) -> Affine:
+    """The rotation matrix of the unit quaternion whose imaginary parts are given."""
+    a = math.sqrt(max(0.0, 1.0 - b * b - c * c - d * d))
+    imaginary = np.array([b, c, d])
+    cross = np.array([[0.0, -d, c], [d, 0.0, -b], [-c, b, 0.0]])
+    rotation: Affine = (a * a - imaginary @ imaginary) * np.eye(3) + 2 * np.outer(imaginary, imaginary) + 2 * a * cross
+    return rotation

@@ -1,0 +1,299 @@
+"""Reading and writing image files; complete or not at all."""
+
+from __future__ import annotations
+
+import errno
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from SynthGANLib import nifti
+from SynthGANLib.errors import InputError, MemoryExhaustedError, SynthGANError
+from SynthGANLib.grid import Affine, Array
+from SynthGANLib.volume import UNITS, Volume, sitk_affine
+
+READABLE = (
+    ".nii",
+    ".nii.gz",
+    ".nrrd",
+    ".nhdr",
+    ".mha",
+    ".mhd",
+    ".png",
+    ".jpg",
+    ".jpeg",
+    ".tif",
+    ".tiff",
+    ".bmp",
+    ".dcm",
+)
+WRITABLE = (".nii", ".nii.gz", ".nrrd", ".mha", ".png", ".tif", ".tiff")
+# Pictures: no place in the patient, and only one colour slice can be written to them.
+_PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
+# Key under which NRRD, MetaImage and (in its description) NIfTI carry the unit.
+_UNIT_KEY = "SynthGAN.unit"
+# A fast level: floats hardly shrink further, and writing takes several times longer at the usual one.
+_COMPRESSION = 1
+
+
+def suffix_of(path: Path) -> str:
+    """The suffix in lower case, ``.nii.gz`` as one."""
+    name = path.name.lower()
+    return ".nii.gz" if name.endswith(".nii.gz") else Path(name).suffix
+
+
+def read(path: Path, *, series: str | None, frame: int | None, unit: str | None) -> Volume:
+    """See :func:`SynthGANLib.volume.read_volume`."""
+    if unit is not None and unit not in UNITS:
+        raise InputError(f"'{unit}' is no unit.", next_step=f"Choose one of {', '.join(UNITS)}.")
+    if not path.exists():
+        raise InputError(f"There is no file or folder '{path}'.", next_step="Check the path.")
+    if not os.access(path, os.R_OK):
+        raise InputError(f"'{path}' may not be read by you.", next_step="Check its permissions.")
+    try:
+        return _read(path, series, frame, unit)
+    except OSError as error:
+        raise InputError(
+            f"'{path}' cannot be read: {error.strerror or error}.", next_step="Check the disk and permissions."
+        ) from error
+    except MemoryError as error:
+        raise MemoryExhaustedError(
+            f"'{path.name}' does not fit into memory.", next_step="Close other programs or crop the volume."
+        ) from error
+
+
+def _read(path: Path, series: str | None, frame: int | None, unit: str | None) -> Volume:
+    from SynthGANLib import dicom
+
+    if path.is_dir():
+        return dicom.read_folder(path, series=series, frame=frame, unit=unit)
+    if series is not None:
+        raise InputError(f"'{path}' is a file; a series is chosen in a folder only.", next_step="Leave the series out.")
+    suffix = suffix_of(path)
+    if suffix == ".dcm" or (suffix not in READABLE and dicom.is_dicom(path)):
+        return dicom.read_file(path, frame=frame, unit=unit)
+    if suffix not in READABLE:
+        raise InputError(
+            f"'{path.name}' is of no kind that can be read.",
+            next_step=f"Convert it to one of {', '.join(READABLE)} or a DICOM folder.",
+        )
+    return _read_image(path, suffix, frame, unit)
+
+
+def _read_image(path: Path, suffix: str, frame: int | None, unit: str | None) -> Volume:
+    import SimpleITK as sitk
+
+    flat_place = _checked_nifti(path) if nifti.is_nifti(path) else None
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(os.fspath(path))
+    try:
+        reader.ReadImageInformation()
+        _select_frame(reader, path, frame)
+        image = reader.Execute()
+    except RuntimeError as error:
+        raise _unreadable(path, suffix, str(error)) from error
+    affine = sitk_affine(image)
+    warnings: tuple[str, ...] = ()
+    if image.GetDimension() == 2 and flat_place is not None:
+        affine = flat_place
+    elif suffix in _PICTURES:
+        warnings = ("A picture has no place in the patient, and its pixel spacing may be wrong.",)
+    elif image.GetDimension() == 2:
+        warnings = ("The image is two-dimensional; a slice thickness of 1 mm was assumed.",)
+    array, unit = _values(image, path, unit or _stored_unit(image))
+    meta = {"modality": "", "sequence": "", "description": path.name, "warnings": warnings}
+    return Volume(array, affine, unit, meta)
+
+
+def _checked_nifti(path: Path) -> Affine | None:
+    """The place in a NIfTI file's header; InputError for NIfTI-2 and files that were cut off."""
+    header = nifti.read_nifti_header(path)
+    if header.version == 2:
+        raise InputError(f"'{path.name}' is NIfTI-2, which is not read.", next_step="Convert it to NIfTI-1 or NRRD.")
+    nifti.check_whole(path, header)
+    return header.affine
+
+
+def _select_frame(reader: Any, path: Path, frame: int | None) -> None:
+    """Make the reader load one frame of a 4D file only."""
+    size = reader.GetSize()
+    count = size[3] if len(size) == 4 else 1
+    if len(size) not in (2, 3, 4):
+        raise InputError(f"'{path.name}' has {len(size)} dimensions.", next_step="Convert it to one 3D volume.")
+    if frame is None and count > 1:
+        raise InputError(
+            f"'{path.name}' holds {count} volumes (time points, echoes or directions).",
+            next_step=f"Pick one with frame=0 to {count - 1}.",
+        )
+    if frame is not None and not 0 <= frame < count:
+        raise InputError(f"'{path.name}' has no frame {frame}.", next_step=f"Choose one from 0 to {count - 1}.")
+    if len(size) == 4:
+        reader.SetExtractIndex([0, 0, 0, frame or 0])
+        reader.SetExtractSize([*size[:3], 0])
+
+
+def _values(image: Any, path: Path, unit: str) -> tuple[Array, str]:
+    """The voxels, (z, y, x) or (z, y, x, 3), in the type the unit calls for, and the unit."""
+    import SimpleITK as sitk
+
+    name = image.GetPixelIDTypeAsString()
+    channels = image.GetNumberOfComponentsPerPixel()
+    if "complex" in name:
+        raise InputError(f"'{path.name}' holds complex numbers.", next_step="Save the magnitude as its own volume.")
+    view = sitk.GetArrayViewFromImage(image)
+    if image.GetDimension() == 2:
+        view = view[np.newaxis]  # (y, x[, c]) -> (1, y, x[, c])
+    if channels > 1:
+        return _colours(view, path), "RGB"
+    if unit == "label":
+        if view.dtype.kind == "f":
+            whole = np.rint(view)
+            if not np.array_equal(whole, view):
+                raise InputError(
+                    f"'{path.name}' is no label map: it holds fractions.", next_step="Choose a segmentation."
+                )
+            return whole.astype(np.int32), unit
+        return np.array(view), unit
+    # The view lives as long as the image; this makes the one copy.
+    return np.array(view, np.float32), unit
+
+
+def _colours(view: Array, path: Path) -> Array:
+    """(z, y, x, 3) uint8; an alpha channel is dropped if it says opaque everywhere."""
+    if view.dtype != np.uint8:
+        raise InputError(
+            f"'{path.name}' has {view.shape[-1]} channels of {view.dtype}; colours need three of 8 bits.",
+            next_step="Save each channel as its own volume, or convert the picture to 8-bit RGB.",
+        )
+    if view.shape[-1] in (2, 4):
+        if view[..., -1].min() < 255:
+            raise InputError(f"'{path.name}' has transparent pixels.", next_step="Flatten it to plain RGB.")
+        view = view[..., :-1]
+    if view.shape[-1] == 1:
+        view = np.repeat(view, 3, axis=-1)
+    if view.shape[-1] != 3:
+        raise InputError(
+            f"'{path.name}' has {view.shape[-1]} channels.", next_step="Save each channel as its own volume."
+        )
+    return np.array(view)
+
+
+def _stored_unit(image: Any) -> str:
+    """The unit that :func:`write` left in the file, else "1"."""
+    for key in (_UNIT_KEY, "descrip"):
+        if image.HasMetaDataKey(key):
+            unit = str(image.GetMetaData(key)).removeprefix(_UNIT_KEY + "=").strip("\0 ")
+            if unit in UNITS:
+                return unit
+    return "1"
+
+
+def _unreadable(path: Path, suffix: str, cause: str) -> SynthGANError:
+    """What the reader's own message means for the user."""
+    if "allocat" in cause:
+        return MemoryExhaustedError(
+            f"'{path.name}' does not fit into memory.", next_step="Close other programs or crop the volume."
+        )
+    if "orthonormal" in cause or "orthogonal" in cause:
+        return InputError(
+            f"The header of '{path.name}' has sheared or otherwise impossible axes.",
+            next_step="Resample it to right angles, for example by loading and saving it in 3D Slicer.",
+        )
+    return InputError(
+        f"'{path.name}' cannot be read as {suffix}: the file is damaged, cut off or of another kind.",
+        next_step="Copy or export it again.",
+    )
+
+
+def write(volume: Volume, path: Path, *, force: bool) -> None:
+    """See :func:`SynthGANLib.volume.write_volume`."""
+    suffix = suffix_of(path)
+    _refuse_target(volume, path, suffix, force)
+    import SimpleITK as sitk
+
+    stored = Volume(_stored(volume), volume.affine, volume.unit)
+    image = stored.to_sitk()
+    if suffix in _PICTURES:
+        image = image[:, :, 0]
+    image.SetMetaData("ITK_FileNotes" if suffix.startswith(".nii") else _UNIT_KEY, _note(volume.unit, suffix))
+    place = Path(os.path.realpath(path))  # a link stays a link, its target is replaced
+    try:
+        with tempfile.TemporaryDirectory(prefix=".synthgan-", suffix=".part", dir=place.parent) as folder:
+            part = Path(folder) / ("volume" + suffix)
+            sitk.WriteImage(image, os.fspath(part), useCompression=True, compressionLevel=_COMPRESSION)
+            _check_whole(part)
+            if path.exists() and not force:
+                raise InputError(f"'{path}' appeared while it was being written.", next_step="Choose another name.")
+            os.replace(part, place)
+    except (OSError, RuntimeError) as error:
+        cause = error.strerror if isinstance(error, OSError) and error.strerror else "the disk may be full"
+        raise InputError(
+            f"'{path}' could not be written: {cause}.",
+            next_step="Free some space or choose another folder; nothing was changed.",
+        ) from error
+
+
+def _note(unit: str, suffix: str) -> str:
+    return f"{_UNIT_KEY}={unit}" if suffix.startswith(".nii") else unit
+
+
+def _refuse_target(volume: Volume, path: Path, suffix: str, force: bool) -> None:
+    """InputError for everything that can be known before writing."""
+    if suffix not in WRITABLE:
+        raise InputError(f"'{path.name}' names no kind that can be written.", next_step=f"Use {', '.join(WRITABLE)}.")
+    if not path.parent.is_dir():
+        raise InputError(f"There is no folder '{path.parent}'.", next_step="Make it first, or choose another.")
+    if path.is_dir():
+        raise InputError(f"'{path}' is a folder.", next_step="Give the name of a file.")
+    if path.exists() and not force:
+        raise InputError(f"'{path}' exists.", next_step="Choose another name, or allow overwriting.")
+    if volume.array.size == 0:
+        raise InputError("The volume has no voxels to write.", next_step="Choose another volume.")
+    if suffix in _PICTURES and (volume.unit != "RGB" or volume.shape[0] != 1):
+        raise InputError(
+            f"'{path.name}' can hold one colour slice only, not {volume.shape} voxels in {volume.unit}.",
+            next_step="Use .nrrd, .mha or .nii.gz.",
+        )
+    if suffix.startswith(".nii") and not volume.grid.orthogonal:
+        raise InputError(
+            "NIfTI files with sheared axes (tilted gantry) are misread by many programs.",
+            next_step="Use .nrrd or .mha, which keep the place exactly.",
+        )
+
+
+def _stored(volume: Volume) -> Array:
+    """The array in the type its unit is stored in."""
+    array = volume.array
+    if array.dtype.kind == "f" and not np.isfinite(array.sum(dtype=np.float64)) and not np.isfinite(array).all():
+        raise InputError("The volume holds NaN or infinite values.", next_step="Repair it before writing.")
+    if volume.unit == "RGB":
+        return _rounded(array, np.uint8)
+    if volume.unit == "HU":
+        return _rounded(array, np.int16)
+    if volume.unit == "label":
+        return array if array.dtype.kind in "iub" else _rounded(array, np.int32)
+    return array.astype(np.float32, copy=False)
+
+
+def _rounded(array: Array, dtype: type[np.integer[Any]]) -> Array:
+    """Whole numbers within the type's range, converted slice by slice to spare memory."""
+    if array.dtype == dtype:
+        return array
+    limits = np.iinfo(dtype)
+    result = np.empty(array.shape, dtype)
+    for index, part in enumerate(array):
+        result[index] = np.clip(np.rint(part), limits.min, limits.max)
+    return result
+
+
+def _check_whole(part: Path) -> None:
+    """OSError if the disk was full: the NIfTI writer says nothing then."""
+    if not nifti.is_nifti(part):
+        return
+    try:
+        nifti.check_whole(part, nifti.read_nifti_header(part))
+    except InputError as error:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
