@@ -1,0 +1,97 @@
+"""What the command line shows people: a progress bar or sparse lines, and the table of models."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Any, TextIO
+
+from SynthGANLib.card_text import direction
+from SynthGANLib.catalogue import Entry
+
+STAGES = {
+    "model": "loading the model",
+    "read": "reading the volume",
+    "check": "checking the volume",
+    "conform": "fitting the grid",
+    "mask": "finding the body",
+    "predict": "predicting",
+    "restore": "back to the input's grid",
+    "write": "writing",
+    "done": "done",
+}
+
+_STEP = 0.1
+"""Without a terminal a line is written for each tenth of the way, not for each tile."""
+
+
+class Bar:
+    """Shows progress on a stream: one line rewritten in place on a terminal, else a line now and then."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._terminal = stream.isatty() and os.environ.get("TERM") != "dumb"
+        self._width = 0
+        self._next = 0.0
+        self._stage = ""
+
+    def __enter__(self) -> Bar:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._clear()
+
+    def show(self, event: Mapping[str, Any]) -> None:
+        """Take a ``stage``, ``progress``, ``warning`` or ``memory`` event."""
+        if event["event"] == "progress":
+            self._progress(event)
+        elif event["event"] in ("warning", "memory"):
+            self._clear()
+            print(f"{event['event']}: {event['message']}", file=self._stream, flush=True)
+
+    def _progress(self, event: Mapping[str, Any]) -> None:
+        stage, fraction, left = event["stage"], float(event["fraction"]), event["seconds_left"]
+        text = f"{fraction:4.0%} {STAGES.get(stage, stage)}"
+        if left is not None and left >= 1:
+            text += f", {_duration(left)} left"
+        if self._terminal:
+            full = round(20 * fraction)
+            columns = max(shutil.get_terminal_size().columns - 1, 10)
+            text = f"[{'#' * full}{'.' * (20 - full)}] {text}"[:columns]
+            print(text.ljust(min(self._width, columns)), end="\r", file=self._stream, flush=True)
+            self._width = len(text)
+        elif fraction >= self._next:
+            self._next = (int(fraction / _STEP + 1e-9) + 1) * _STEP
+            print(text.strip(), file=self._stream, flush=True)
+
+    def _clear(self) -> None:
+        if self._width:
+            print(" " * self._width, end="\r", file=self._stream, flush=True)
+            self._width = 0
+
+
+def models_table(entries: Sequence[Entry]) -> str:
+    """One line a model (id, version, direction, anatomy, title); refused folders follow with their reason."""
+    rows = [("ID", "VERSION", "DIRECTION", "ANATOMY", "TITLE")]
+    rows += [
+        (entry.id, entry.version, direction(entry.card), entry.anatomy, entry.title) for entry in entries if entry.card
+    ]
+    widths = [max(len(row[column]) for row in rows) for column in range(4)]
+    lines = []
+    if len(rows) > 1:
+        lines = [
+            "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[4]]) for row in rows
+        ]
+    lines += [f"{entry.error}" for entry in entries if entry.error is not None]
+    return "\n".join(lines)
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes >= 60:
+        return f"{minutes // 60} h {minutes % 60:02d} min"
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
