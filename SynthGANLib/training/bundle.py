@@ -19,6 +19,7 @@ from SynthGANLib.card import Card, MethodSpec, SourceSpec, SpatialSpec, TargetSp
 from SynthGANLib.model import Model
 from SynthGANLib.phantom import draw_head, simulate_mr
 from SynthGANLib.training.head_mr_ct import SHAPES, WINDOW, Config, build
+from SynthGANLib.training.heads import GRID_MM
 
 LICENCE = "Apache-2.0"
 REVIEW = (
@@ -66,7 +67,7 @@ def head_card(config: Config, record: dict[str, Any], metrics: dict[str, Any]) -
         version="1.0.0",
         title="Head MR of any contrast to CT",
         description=(
-            "A 3D network that predicts, for every voxel of 1 mm, the share of five tissues and a remainder in HU. "
+            "A 3D network that predicts, for every voxel of 1.5 mm, the share of five tissues and a remainder in HU. "
             "Trained by domain randomisation: every training step deforms a real head's tissue map and draws a random "
             "MR contrast, field of view, resolution, shading and noise on one side and HU on the other, so it needs no "
             "particular sequence. A research demonstration: it has seen no real MR or CT in training."
@@ -78,12 +79,13 @@ def head_card(config: Config, record: dict[str, Any], metrics: dict[str, Any]) -
             "network",
             "MixtureUNet",
             {"dims": 3, "values": [float(v) for v in network.values], "widths": list(config.widths)},
+            storage="float16",
         ),
         spatial=SpatialSpec(
             dims=3,
-            tile_min=(64, 64, 64),
-            tile_max=(160, 160, 160),
-            spacing=(1.0, 1.0, 1.0),
+            tile_min=(80, 80, 80),
+            tile_max=(128, 128, 128),
+            spacing=(GRID_MM,) * 3,
             multiple=network.multiple,
             overlap=0.25,
         ),
@@ -106,11 +108,11 @@ def head_card(config: Config, record: dict[str, Any], metrics: dict[str, Any]) -
         },
         training={
             "data": (
-                f"{16 - len(config.held_out)} whole-head label maps of real people (no intensities), 1 mm; "
+                f"{16 - len(config.held_out)} whole-head label maps of real people (no intensities); "
                 f"kept out: {', '.join(config.held_out)}"
             ),
             "pairs": "simulated in every step from the labels; nothing was shown twice",
-            "patches": f"{config.batch} a step, 1 mm, extents {extents[0]} to {extents[-1]}",
+            "patches": f"{config.batch} a step, {GRID_MM} mm, extents {extents[0]} to {extents[-1]}",
             "loss": "absolute error in HU and cross-entropy of five tissues, bone and enclosed air weighted 2 to 2.5",
             "optimiser": f"AdamW {config.rate:g}, warm-up, linear fall over the last fifth; weights averaged",
             "seed": config.seed,
@@ -123,11 +125,11 @@ def head_card(config: Config, record: dict[str, Any], metrics: dict[str, Any]) -
 
 
 def vector_input() -> torch.Tensor:
-    """A small phantom head as test input (1,1,64,64,64), scaled as the normaliser would."""
-    mr = simulate_mr(draw_head(seed=5, spacing=3.5), "T1", 5).array
-    start = [(n - 64) // 2 if n >= 64 else 0 for n in mr.shape]
-    box = np.zeros((64, 64, 64), np.float32)
-    part = mr[tuple(slice(s, s + 64) for s in start)]
+    """A small phantom head as test input (1,1,32,32,32), scaled as the normaliser would."""
+    mr = simulate_mr(draw_head(seed=5, spacing=7.0), "T1", 5).array
+    start = [max(0, n - 32) // 2 for n in mr.shape]
+    box = np.zeros((32, 32, 32), np.float32)
+    part = mr[tuple(slice(s, s + 32) for s in start)]
     box[: part.shape[0], : part.shape[1], : part.shape[2]] = part / np.percentile(mr, 99.5)
     return torch.from_numpy(box)[None, None]
 

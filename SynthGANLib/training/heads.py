@@ -1,4 +1,4 @@
-"""Whole-head label maps prepared for training: tissue codes on a 1 mm grid and the distances the tissues depend on."""
+"""Whole-head label maps prepared for training: tissue codes and the distances the tissues depend on."""
 
 from __future__ import annotations
 
@@ -16,9 +16,13 @@ from SynthGANLib.phantom.tissues import EYE, SKIN
 from SynthGANLib.volume import Volume, read_volume
 
 
+GRID_MM = 1.5
+"""The network's grid: fine enough for both tables of the skull, coarse enough that a crop shows where it lies."""
+
+
 @dataclass(frozen=True)
 class Head:
-    """One head on a 1 mm LPS grid: codes (z,y,x) uint8 with `CAVITY` for enclosed air, depth under the skin and
+    """One head on an LPS grid of `GRID_MM`: codes (z,y,x) uint8 with `CAVITY` for enclosed air, depth under the skin and
     distance from the eyes in mm (uint8, clipped), and the share of each code among the body's voxels."""
 
     name: str
@@ -31,7 +35,7 @@ class Head:
 def load_head(path: Path) -> Head:
     """Read one label map; InputError when it holds no head."""
     labels = read_volume(path, unit="label")
-    volume = conform(labels, orientation="LPS", spacing=(1.0, 1.0, 1.0), interpolation="nearest").volume
+    volume = conform(labels, orientation="LPS", spacing=(GRID_MM,) * 3, interpolation="nearest").volume
     codes = mark_cavities(tissue_codes(volume)).array.astype(np.uint8)
     if not (codes == SKIN).any():
         raise InputError(f"{path} has no skin label, so it is not a whole-head tissue map")

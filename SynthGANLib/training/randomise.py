@@ -2,7 +2,7 @@
 
 Every draw deforms the anatomy, splits soft tissue into fat and muscle, and gives the tissues either the signal of a
 random clinical sequence or random brightness; then bias field, resolution, field of view, noise and gain. The idea is
-SynthSeg's (Billot et al., Med Image Anal 86:102789, 2023), here with HU on the other side. Shapes are (z,y,x) at 1 mm.
+SynthSeg's (Billot et al., Med Image Anal 86:102789, 2023), here with HU on the other side. Shapes are (z,y,x) at `GRID_MM`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from SynthGANLib.phantom.tissues import (
     SOFT,
     TISSUES,
 )
-from SynthGANLib.training.heads import Head
+from SynthGANLib.training.heads import GRID_MM, Head
 
 CLASSES = ("air", "fat", "soft tissue", "cancellous bone", "cortical bone")
 CLASS_HU = (-1000.0, -95.0, 32.0, 350.0, 1150.0)
@@ -61,8 +61,8 @@ class Dice:
         return torch.randn(*shape, generator=self.g)
 
     def field(self, shape: tuple[int, ...], scale: float) -> Tensor:
-        """Smooth field (z,y,x), about zero mean and unit variance, features of `scale` voxels."""
-        knots = [max(2, math.ceil(n / scale) + 1) for n in shape]
+        """Smooth field (z,y,x), about zero mean and unit variance, features of `scale` mm."""
+        knots = [max(2, math.ceil(n * GRID_MM / scale) + 1) for n in shape]
         coarse = self.normal(1, 1, *knots) * 1.6  # linear interpolation takes about 0.6 of the deviation
         return F.interpolate(coarse, shape, mode="trilinear", align_corners=True)[0, 0]
 
@@ -77,7 +77,7 @@ class Pair:
     weight: Tensor
 
 
-def sample_points(head: Head, shape: tuple[int, int, int], dice: Dice) -> Tensor:
+def sample_points(head: Head, shape: tuple[int, int, int], dice: Dice, pull: tuple[float, float]) -> Tensor:
     """Positions (z,y,x,3) in voxels of the head, order z,y,x: a rotated, scaled, bent box about a body voxel."""
     size = torch.tensor(head.codes.shape, dtype=torch.float32)
     wanted = CORTICAL if dice.chance(0.5) else 0
@@ -87,7 +87,7 @@ def sample_points(head: Head, shape: tuple[int, int, int], dice: Dice) -> Tensor
         if code == wanted or (wanted == 0 and code != 0):
             break
     # drawn towards the middle, so that the box holds more of the head than of the air around it
-    centre = torch.lerp(place.float(), size / 2, dice.uniform(0.0, 0.5))
+    centre = torch.lerp(place.float(), size / 2, dice.uniform(*pull))
     angles = [math.radians(dice.uniform(-a, a)) for a in (20.0, 12.0, 12.0)]
     matrix = torch.diag(torch.tensor([1.0 / dice.uniform(0.87, 1.13) for _ in range(3)]))
     for axis, angle in enumerate(angles):
@@ -125,7 +125,7 @@ class Sampler:
 
 def tissue_signal(share: Tensor, dice: Dice) -> Tensor:
     """Signal (tissue,) of one draw, the brightest common tissue at about 1."""
-    if dice.chance(0.6):
+    if dice.chance(0.7):
         names = list(RANGES)
         sequence = drawn(names[dice.integer(len(names))], dice.uniform)
         jitter = [torch.exp(0.12 * dice.normal(_N)) for _ in range(3)]
@@ -161,13 +161,13 @@ def blur(x: Tensor, sigma: float) -> Tensor:
 
 
 def acquire(mr: Tensor, dice: Dice) -> Tensor:
-    """Resolution, field of view and Rician noise of one acquisition; the result lies on the same 1 mm grid."""
+    """Resolution, field of view and Rician noise of one acquisition; the result lies on the same grid."""
     shape = tuple(mr.shape)
-    mr = blur(mr, dice.uniform(0.0, 0.9))
+    mr = blur(mr, dice.uniform(0.0, 0.7))
     acquired = list(shape)
-    if dice.chance(0.4):
+    if dice.chance(0.3):
         axis = 0 if dice.chance(0.6) else dice.integer(3)
-        acquired[axis] = max(4, round(shape[axis] / dice.uniform(1.5, 6.0)))
+        acquired[axis] = max(4, round(shape[axis] / dice.uniform(1.3, 4.0)))
         mr = F.interpolate(mr[None, None], acquired, mode="area")[0, 0]
     sigma = dice.uniform(0.0, 0.045) if dice.chance(0.9) else dice.uniform(0.045, 0.09)
     mr = torch.hypot(mr + sigma * dice.normal(*acquired), sigma * dice.normal(*acquired))
@@ -176,10 +176,13 @@ def acquire(mr: Tensor, dice: Dice) -> Tensor:
     return mr
 
 
-def draw_pair(head: Head, shape: tuple[int, int, int], seed: int) -> Pair:
-    """One pair on a (z,y,x) grid at 1 mm, wholly determined by `seed`."""
+def draw_pair(head: Head, shape: tuple[int, int, int], seed: int, pull: tuple[float, float] = (0.0, 0.5)) -> Pair:
+    """One pair on a (z,y,x) grid of `GRID_MM`, wholly determined by `seed`.
+
+    `pull` is how far (0 to 1) the box's centre is drawn from a random body voxel to the middle of the head.
+    """
     dice = Dice(seed)
-    sampler = Sampler(sample_points(head, shape, dice), head.codes.shape)
+    sampler = Sampler(sample_points(head, shape, dice, pull), head.codes.shape)
     codes = sampler.take(head.codes).long()
     soft = codes == SOFT
     if bool(soft.any()):
@@ -205,7 +208,7 @@ def draw_pair(head: Head, shape: tuple[int, int, int], seed: int) -> Pair:
 
     offset = _HU + 0.3 * _SPREAD * dice.normal(_N)
     hu = offset[codes] + _SPREAD[codes] * (0.8 * dice.field(shape, 7.0))
-    hu = blur(hu, dice.uniform(0.35, 0.6))
+    hu = blur(hu, dice.uniform(0.3, 0.5))
     classes = _CLASS[codes]
     weight = weight * torch.tensor([0.2, 1.0, 1.0, 2.0, 2.5])[classes]
     weight = torch.where((codes == CAVITY) & (weight > 0), 2.5, weight)
