@@ -23,6 +23,7 @@ from SynthGANLib.volume import Volume, read_volume
 
 CONTRASTS = ("T1", "T2", "PD", "FLAIR")
 CONSTANT_HU = 40.0
+MODEL = "model"
 PROTOCOL = "synthrad2025, body mask, range -1024 to 3071 HU; MAE and ME in HU, PSNR in dB with data range 4095"
 
 Method = Callable[[Volume, np.ndarray[Any, np.dtype[np.bool_]]], Volume]
@@ -87,13 +88,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--model", type=Path, required=True, help="model folder to measure")
     parser.add_argument("--tissue", type=Path, required=True, help="folder of the tissue method to compare with")
     parser.add_argument("--out", type=Path, required=True, help="JSON file for rows and summary")
+    parser.add_argument("--reuse", type=Path, help="an earlier result: only the model is measured again")
     given = parser.parse_args(arguments)
-    methods: dict[str, Method] = {
-        "model": with_model(Model.load(given.model)),
-        "tissue classes": with_model(Model.load(given.tissue)),
-        "constant 40 HU": constant,
-    }
-    rows = measure(methods, given.heads)
+    methods: dict[str, Method] = {MODEL: with_model(Model.load(given.model))}
+    earlier: list[dict[str, Any]] = []
+    if given.reuse is None:
+        methods |= {"tissue classes": with_model(Model.load(given.tissue)), "constant 40 HU": constant}
+    else:
+        earlier = [row for row in json.loads(given.reuse.read_text())["rows"] if row["method"] != MODEL]
+    rows = measure(methods, given.heads) + earlier
     given.out.write_text(json.dumps({"protocol": PROTOCOL, "summary": summary(rows), "rows": rows}, indent=1))
     return 0
 

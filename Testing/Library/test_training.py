@@ -46,7 +46,7 @@ def tiny(monkeypatch):
 
 def test_held_out_heads_stay_out(labels, heads):
     assert [h.name for h in heads] == ["head_1.nii.gz"]
-    assert heads[0].codes.shape[0] == pytest.approx(58 * 1.6, abs=2)  # 1.6 mm labels on the 1 mm grid
+    assert heads[0].codes.shape[0] == pytest.approx(58 * 1.6 / 1.5, abs=2)  # 1.6 mm labels on the 1.5 mm grid
     with pytest.raises(InputError, match="held-out"):
         load_heads(labels, ("head_9",))
     with pytest.raises(InputError, match="no label map"):
