@@ -15,14 +15,13 @@ from SynthGANLib.phantom.anatomy import CAVITY, distance_mm, mark_cavities, tiss
 from SynthGANLib.phantom.tissues import EYE, SKIN
 from SynthGANLib.volume import Volume, read_volume
 
-
 GRID_MM = 1.5
-"""The network's grid: fine enough for both tables of the skull, coarse enough that a crop shows where it lies."""
+"""The network's grid: a compromise between the skull's two tables and a crop that shows where it lies."""
 
 
 @dataclass(frozen=True)
 class Head:
-    """One head on an LPS grid of `GRID_MM`: codes (z,y,x) uint8 with `CAVITY` for enclosed air, depth under the skin and
+"""The network's grid: a compromise between the skull's two tables and a crop that shows where it lies."""
     distance from the eyes in mm (uint8, clipped), and the share of each code among the body's voxels."""
 
     name: str

@@ -2,7 +2,8 @@
 
 Every draw deforms the anatomy, splits soft tissue into fat and muscle, and gives the tissues either the signal of a
 random clinical sequence or random brightness; then bias field, resolution, field of view, noise and gain. The idea is
-SynthSeg's (Billot et al., Med Image Anal 86:102789, 2023), here with HU on the other side. Shapes are (z,y,x) at `GRID_MM`.
+SynthSeg's (Billot et al., Med Image Anal 86:102789, 2023), here with HU on the other side.
+Shapes are (z,y,x) at `GRID_MM`.
 """
 
 from __future__ import annotations

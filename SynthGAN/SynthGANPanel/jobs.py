@@ -1,0 +1,210 @@
+"""The child process that does the work: one JSON job in, JSON lines out, stopped whatever happens.
+
+Why not `slicer.util.launchConsoleProcess(..., blocking=False)`: as of Slicer 5.12 it opens no pipe for standard
+input (the child inherits Slicer's own, if it has one) and merges standard error into standard output. The worker
+takes its job and the cancel request on standard input and, above all, ends when that pipe closes, which the
+operating system does even if Slicer crashes. So the process is started here, with the same means (a hidden console,
+a reader thread, a queue that the main thread drains by timer) and one pipe more. `PythonSlicer` is a launcher whose
+child does the work; it hands the pipes through, but ending it alone would leave that child: hence the process group.
+"""
+
+import collections
+import contextlib
+import json
+import os
+import queue
+import signal
+import subprocess
+import threading
+import time
+
+from SynthGANPanel.failure import SynthesisError
+from SynthGANPanel.i18n import _
+
+TERMINATE_AFTER_SECONDS = 3.0
+"""A worker answers a cancel request within one tile; one that does not within this time is terminated. It only
+ever writes to its private folder, so nothing is lost by that."""
+KILL_AFTER_SECONDS = 5.0
+LOG_LINES = 500
+LONGEST_LINE = 1 << 20
+
+
+class WorkerProcess:
+    """One child process, read without ever blocking the caller.
+
+    :param command: executable and arguments
+    :param job: the JSON object that the worker is given
+    :param environment: all environment variables of the child
+    :param folder: its working folder; `python -m` imports from there first, so it should hold no modules
+    """
+
+    def __init__(self, command, job, environment, folder):
+        self.log = collections.deque(maxlen=LOG_LINES)
+        self.exitCode = None
+        self._events = queue.SimpleQueue()
+        self._cancelledAt = None
+        try:
+            self._process = subprocess.Popen(
+                [str(part) for part in command], env=environment, cwd=str(folder), **_popenOptions()
+            )
+        except OSError as error:
+            raise SynthesisError(
+                _("The synthesis process could not be started with '{program}' ({reason}).").format(
+                    program=command[0], reason=error.strerror or error
+                ),
+                _("Reinstall Slicer or the SynthGAN extension."),
+                "process",
+            ) from error
+        readers = [
+            self._startThread(self._readEvents, self._process.stdout),
+            self._startThread(self._readLog, self._process.stderr),
+        ]
+        self._startThread(self._awaitExit, readers)
+        self._send(job)
+
+    @property
+    def running(self):
+        """False once the exit was reported by `poll`."""
+        return self.exitCode is None
+
+    def poll(self, timeout=0.0):
+        """Events (JSON objects) that arrived since the last call, waiting up to `timeout` seconds for the first.
+
+        Sets `exitCode` when the process has ended and everything it said was returned.
+        """
+        self._escalate()
+        events = []
+        while self.running:
+            try:
+                item = self._events.get(timeout=timeout) if timeout > 0 else self._events.get_nowait()
+            except queue.Empty:
+                break
+            timeout = 0.0
+            if isinstance(item, int):
+                self.exitCode = item
+                self._closeInput()
+                self._kill()  # whatever the child may have left behind
+            else:
+                events.append(item)
+        return events
+
+    def cancel(self):
+        """Ask the worker to stop; `poll` terminates it if it does not."""
+        if self._cancelledAt is None and self.running:
+            self._cancelledAt = time.monotonic()
+            self._send({"cancel": True})
+
+    def stop(self):
+        """End the process now, in three seconds at most: for closing the scene, reloading, quitting."""
+        self._send({"cancel": True})
+        self._closeInput()
+        for end, patience in ((None, 0.5), (self._terminate, 1.0), (self._kill, 1.5)):
+            if end is not None:
+                end()
+            try:
+                self._process.wait(patience)
+                break
+            except subprocess.TimeoutExpired:
+                continue
+        if self.exitCode is None:
+            code = self._process.poll()
+            self.exitCode = -signal.SIGTERM if code is None else code
+
+    def _escalate(self):
+        if self._cancelledAt is None or not self.running:
+            return
+        waited = time.monotonic() - self._cancelledAt
+        if waited > KILL_AFTER_SECONDS:
+            self._kill()
+        elif waited > TERMINATE_AFTER_SECONDS:
+            self._closeInput()
+            self._terminate()
+
+    def _send(self, message):
+        # A worker that is gone already says so by its exit code.
+        with contextlib.suppress(OSError, ValueError):
+            self._process.stdin.write(json.dumps(message) + "\n")
+            self._process.stdin.flush()
+
+    def _closeInput(self):
+        with contextlib.suppress(OSError, ValueError):
+            self._process.stdin.close()
+
+    def _terminate(self):
+        if os.name == "nt":
+            self._kill()  # Windows has no request to end that a console process would hear
+        else:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGTERM)
+
+    def _kill(self):
+        if os.name == "nt":
+            if self._process.poll() is None:
+                tree = ["taskkill", "/F", "/T", "/PID", str(self._process.pid)]
+                subprocess.run(tree, capture_output=True, creationflags=subprocess.CREATE_NO_WINDOW, check=False)
+        else:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+
+    def _readEvents(self, stream):
+        for line in _lines(stream):
+            event = parseEvent(line)
+            if event is None:
+                self.log.append(line)
+            else:
+                self._events.put(event)
+
+    def _readLog(self, stream):
+        for line in _lines(stream):
+            self.log.append(line)
+
+    def _awaitExit(self, readers):
+        code = self._process.wait()
+        for reader in readers:
+            # A grandchild may keep the pipes open after the child has gone; its words are not waited for.
+            reader.join(timeout=2.0)
+        self._events.put(code)
+
+    @staticmethod
+    def _startThread(target, argument):
+        thread = threading.Thread(target=target, args=(argument,), daemon=True)
+        thread.start()
+        return thread
+
+
+def parseEvent(line):
+    """The event in a line of the worker's output, or None where the line is none (a stray print)."""
+    try:
+        event = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    if isinstance(event, dict) and isinstance(event.get("event"), str):
+        return event
+    return None
+
+
+def _lines(stream):
+    """The lines of a pipe as they come, without line ends; a line without end is cut into pieces."""
+    while True:
+        try:
+            line = stream.readline(LONGEST_LINE)
+        except (OSError, ValueError):  # the pipe was closed while it was read
+            return
+        if not line:
+            return
+        yield line.rstrip("\r\n")
+
+
+def _popenOptions():
+    options = {
+        "stdin": subprocess.PIPE,
+        "stdout": subprocess.PIPE,
+        "stderr": subprocess.PIPE,
+        "encoding": "utf-8",
+        "errors": "replace",
+    }
+    if os.name == "nt":
+        options["creationflags"] = subprocess.CREATE_NO_WINDOW
+    else:
+        options["start_new_session"] = True
+    return options

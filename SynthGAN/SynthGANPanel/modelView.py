@@ -1,0 +1,76 @@
+"""The list of models and the card of the chosen one, as the panel shows them."""
+
+import re
+
+from SynthGANPanel import environment
+from SynthGANPanel.i18n import _
+
+USE_SECTION = "\n## Use\n"
+HEADING = re.compile(r"^#{1,6} ", re.MULTILINE)
+QUOTE = re.compile(r"^> ", re.MULTILINE)
+PAIRS = re.compile(r"^\|\s*\|\s*\|\n\|[ :-]+\|[ :-]+\|\n((?:\|.*\|\n?)+)", re.MULTILINE)
+"""A table of two columns without titles."""
+PAIR = re.compile(r"^\|\s*(.+?)\s*\|\s*(.*?)\s*\|$", re.MULTILINE)
+
+
+def catalogueById(entries):
+    """The entries by id; of several versions the newest, and one that works before one that does not."""
+    byId = {}
+    for entry in entries:  # the library lists working ones first, older versions before newer ones
+        if entry.error is None or entry.id not in byId:
+            byId[entry.id] = entry
+    return byId
+
+
+def defaultModel(models, preferred):
+    """The preferred model's id if it is there, else that of the first that works, else ""."""
+    working = [modelId for modelId, entry in models.items() if entry.error is None]
+    return preferred if preferred in working else next(iter(working), "")
+
+
+def fill(selector, models, modelId):
+    """Show the models in a combo box, the chosen one selected, even if it is none of this machine's."""
+    items = {key: label(entry) for key, entry in models.items()}
+    if modelId and modelId not in items:
+        items[modelId] = _("{model} (not installed)").format(model=modelId)
+    present = {selector.itemData(index): selector.itemText(index) for index in range(selector.count)}
+    wasBlocked = selector.blockSignals(True)  # only a choice by the user may change the parameter
+    if present != items:
+        selector.clear()
+        for key, text in items.items():
+            selector.addItem(text, key)
+    selector.currentIndex = list(items).index(modelId) if modelId else -1
+    selector.blockSignals(wasBlocked)
+
+
+def label(entry):
+    """One line for the list: what the model does, and its id."""
+    if entry.error is not None:
+        return _("{model} (refused)").format(model=entry.id)
+    return _("{title} ({model})").format(title=entry.title, model=entry.id)
+
+
+def cardMarkdown(entry):
+    """The model's card as Markdown for a narrow text box; why a folder is refused if it is."""
+    if entry is None:
+        return ""
+    if entry.error is not None:
+        return entry.error
+    environment.useLibrary()
+    from SynthGANLib.card_text import card_text
+
+    # The card is written as a page; a panel is narrower: smaller headings, pairs of name and value as lines.
+    # The command line, its last section, is not what a reader of the panel needs.
+    text = card_text(entry.card).split(USE_SECTION)[0]
+    text = QUOTE.sub("", HEADING.sub("#### ", text))
+    return PAIRS.sub(lambda table: PAIR.sub(r"- \1: \2", table.group(1)), text)
+
+
+def obstacle(models, modelId):
+    """Why the chosen model cannot be used, "" if it can."""
+    if not modelId:
+        return _("Choose a model.") if models else _("No model is installed: reinstall the SynthGAN extension.")
+    entry = models.get(modelId)
+    if entry is None:
+        return _("The model '{model}' is not installed: choose another or install it.").format(model=modelId)
+    return entry.error or ""

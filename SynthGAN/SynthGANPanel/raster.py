@@ -1,0 +1,68 @@
+"""Volumes as raw NRRD files for the child process: every value as it is, at the speed of the disk.
+
+The library's own writer rounds HU, refuses broken values and compresses, as fits a file that is kept. These files
+live for one run, and judging the values is the worker's task.
+"""
+
+import numpy as np
+
+from SynthGANPanel.failure import SynthesisError
+from SynthGANPanel.i18n import _
+
+TYPES = {
+    "i1": "int8",
+    "u1": "uint8",
+    "i2": "int16",
+    "u2": "uint16",
+    "i4": "int32",
+    "u4": "uint32",
+    "i8": "int64",
+    "u8": "uint64",
+    "f4": "float",
+    "f8": "double",
+}
+"""NRRD's names of numpy's types."""
+
+
+def write(volume, path):
+    """Write a library volume: (z, y, x[, c]) with its affine to LPS mm.
+
+    :raises SynthesisError: if the disk refuses or the voxel type is none of NRRD's
+    """
+    array = volume.array.view(np.uint8) if volume.array.dtype == np.bool_ else volume.array
+    try:
+        with open(path, "wb") as file:
+            file.write(_header(array, volume.affine).encode("ascii"))
+            np.ascontiguousarray(array).tofile(file)
+    except OSError as error:
+        raise SynthesisError(
+            _("The volume cannot be written to the temporary folder '{folder}' ({reason}).").format(
+                folder=path.parent, reason=error.strerror or error
+            ),
+            _("Free some space, or choose another temporary folder in the application settings."),
+        ) from error
+
+
+def _header(array, affine):
+    kind = array.dtype.str[1:]
+    if kind not in TYPES:
+        raise SynthesisError(_("Voxels of type {type} are not supported.").format(type=array.dtype))
+    vectors = array.ndim == 4
+    axes = [_vector(affine[:3, column]) for column in range(3)]
+    lines = [
+        "NRRD0004",
+        f"type: {TYPES[kind]}",
+        f"dimension: {array.ndim}",
+        "space: left-posterior-superior",
+        "sizes: " + " ".join(str(extent) for extent in reversed(array.shape)),  # fastest first: [c] x y z
+        "space directions: " + " ".join((["none"] if vectors else []) + axes),
+        "kinds: " + ("vector " if vectors else "") + "domain domain domain",
+        f"endian: {'big' if array.dtype.str[0] == '>' else 'little'}",
+        "encoding: raw",
+        f"space origin: {_vector(affine[:3, 3])}",
+    ]
+    return "\n".join(lines) + "\n\n"
+
+
+def _vector(values):
+    return "(" + ",".join(repr(float(value)) for value in values) + ")"

@@ -1,0 +1,75 @@
+"""What the panel says: progress, times and the ways a child process can end, in words."""
+
+import signal
+
+from SynthGANPanel.failure import SynthesisError
+from SynthGANPanel.i18n import _
+
+
+def describeProgress(event):
+    """One line for a `stage` or `progress` event of the worker: the stage, percent, time left."""
+    text = _stage(str(event.get("stage", "")))
+    fraction, seconds = event.get("fraction"), event.get("seconds_left")
+    if isinstance(fraction, (int, float)) and 0 < fraction < 1:
+        text = _("{stage}: {percent} %").format(stage=text, percent=int(100 * fraction))
+    if isinstance(seconds, (int, float)) and seconds > 0:
+        text = _("{progress}, {time} left").format(progress=text, time=describeSeconds(seconds))
+    return text
+
+
+def describeSeconds(seconds):
+    """A duration in the unit a person would use."""
+    if seconds < 60:
+        return _("{count} s").format(count=max(1, round(seconds)))
+    return _("{count} min").format(count=round(seconds / 60))
+
+
+def afterSuccess(run):
+    """One line for a run that is done."""
+    text = _("Created '{name}' in {time}.").format(name=run.resultNode.GetName(), time=describeSeconds(run.seconds))
+    if run.warnings:
+        text += " " + _("The synthesis remarked: {remark}").format(remark=" ".join(run.warnings))
+    return text
+
+
+def askToInstall(missing, size):
+    """What is missing and what fetching it means; "" if nothing is."""
+    if not missing:
+        return ""
+    return _("Still to be installed: {names} (download: {size}).").format(names=", ".join(missing), size=size)
+
+
+def afterExit(exitCode, event, log):
+    """The error for a child process that ended without a result.
+
+    :param event: the worker's `error` event, None if it sent none
+    """
+    if event is not None and event.get("cause"):
+        return SynthesisError(str(event["cause"]), str(event.get("next_step", "")), str(event.get("kind", "")), log)
+    if exitCode == 0:
+        cause = _("The synthesis process ended without a result.")
+    elif exitCode == -getattr(signal, "SIGKILL", 9):
+        return SynthesisError(
+            _("The system ended the synthesis process, most likely because memory ran out."),
+            _("Close other programs, or set a memory limit under Advanced."),
+            "memory",
+            log,
+        )
+    else:
+        cause = _("The synthesis process crashed (exit code {code}).").format(code=exitCode)
+    return SynthesisError(cause, _("See Details for its last words, and try again."), "process", log)
+
+
+def _stage(name):
+    stages = {
+        "model": _("Loading the model"),
+        "read": _("Reading the volume"),
+        "check": _("Checking the volume"),
+        "conform": _("Preparing the volume"),
+        "mask": _("Finding the body"),
+        "predict": _("Synthesizing"),
+        "restore": _("Placing the result"),
+        "write": _("Writing the result"),
+        "done": _("Finishing"),
+    }
+    return stages.get(name) or name.capitalize() or _("Working")

@@ -1,0 +1,59 @@
+"""What Slicer learns about the module, and the models it offers."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+MODELS = Path(__file__).resolve().parents[2] / "Resources" / "Models"
+
+
+@pytest.fixture
+def extraModels(monkeypatch, tmp_path):
+    """A folder of the user's own models: a copy of a bundled one under another id, and one that is damaged."""
+    for name in ("mine-mr-ct", "damaged-mr-ct"):
+        shutil.copytree(MODELS / "tissue-mr-ct", tmp_path / name)
+    card = json.loads((tmp_path / "mine-mr-ct" / "model.json").read_text(encoding="utf-8"))
+    card.update(id="mine-mr-ct", title="My own")
+    (tmp_path / "mine-mr-ct" / "model.json").write_text(json.dumps(card), encoding="utf-8")
+    (tmp_path / "damaged-mr-ct" / "model.json").write_text("{", encoding="utf-8")
+    monkeypatch.setenv("SYNTHGAN_MODELS", str(tmp_path))
+
+
+def test_module_introduces_itself(app):
+    module = app.moduleManager().module("SynthGAN")
+    assert module.title == "SynthGAN"
+    assert module.categories == ["Image Synthesis"]
+    assert module.dependencies == []
+    assert module.contributors
+    assert "For research only" in module.helpText
+    assert "https://github.com/SynthGAN/SlicerSynthGAN" in module.helpText
+    assert module.acknowledgementText.strip()
+    assert not module.icon.isNull()
+
+
+def test_bundled_models_are_offered(panel):
+    selector = panel.ui.modelSelector
+    offered = {selector.itemData(index): selector.itemText(index) for index in range(selector.count)}
+    for path in MODELS.glob("*/model.json"):
+        assert path.parent.name in offered
+        assert path.parent.name in offered[path.parent.name]
+
+
+@pytest.mark.usefixtures("extraModels")
+def test_own_models_are_offered_and_damaged_ones_explained(panel, head):
+    panel.parent.exit()
+    panel.parent.enter()
+    selector = panel.ui.modelSelector
+    offered = [selector.itemText(index) for index in range(selector.count)]
+    assert "My own (mine-mr-ct)" in offered
+    assert "damaged-mr-ct (refused)" in offered
+    selector.currentIndex = offered.index("damaged-mr-ct (refused)")
+    panel.ui.inputSelector.choose("head")
+    assert "damaged-mr-ct" in panel.ui.statusLabel.text
+    assert "is refused" in panel.ui.statusLabel.text
+    assert not panel.ui.applyButton.enabled
+    selector.currentIndex = offered.index("My own (mine-mr-ct)")
+    assert panel.ui.applyButton.enabled
+    assert panel.ui.statusLabel.text == "Ready."
