@@ -21,8 +21,8 @@ GRID_MM = 1.5
 
 @dataclass(frozen=True)
 class Head:
-"""The network's grid: a compromise between the skull's two tables and a crop that shows where it lies."""
-    distance from the eyes in mm (uint8, clipped), and the share of each code among the body's voxels."""
+    """One head on an LPS grid of `GRID_MM`: codes (z,y,x) uint8 with `CAVITY` for enclosed air, depth under the skin
+    and distance from the eyes in mm (uint8, clipped), and the share of each code among the body's voxels."""
 
     name: str
     codes: Tensor
