@@ -1,9 +1,10 @@
 """Train the bundled `head-mr-ct` network: any head MR contrast to HU, from label maps of real heads.
 
-    python -m SynthGANLib.training.head_mr_ct --labels FOLDER --out runs/head-mr-ct [--steps 6000] [--resume]
+    python -m SynthGANLib.training.head_mr_ct --labels FOLDER --out runs/head-mr-ct [--resume]
 
 Every step is drawn from (seed, step) alone, so a run that was interrupted and resumed sees what an uninterrupted one
-would have seen. The learning rate warms up, stays, and falls linearly to zero over the last fifth of the steps.
+would have seen. The learning rate warms up, stays, and falls linearly to zero over the last fifth of the first
+`steps`; a second cycle of `second` steps starts lower and falls all the way.
 """
 
 from __future__ import annotations
@@ -41,7 +42,9 @@ class Config:
 
     held_out: tuple[str, ...] = ("head_05_labels", "head_09_labels", "head_16_labels")
     widths: tuple[int, ...] = (16, 48, 96, 128)
-    steps: int = 6000
+    steps: int = 2000
+    second: int = 1000
+    second_rate: float = 8e-4
     batch: int = 1
     rate: float = 1.5e-3
     entropy: tuple[float, float] = (1.0, 0.3)
@@ -92,12 +95,14 @@ def losses(network: MixtureUNet, mr: Tensor, target: Tensor, classes: Tensor, we
 
 
 def rate_at(config: Config, step: int) -> float:
-    """Learning rate of a step: warm-up, plateau, linear fall over the last fifth."""
+    """Learning rate of a step: warm-up, plateau, linear fall over the last fifth; then the second cycle's fall."""
+    if step >= config.steps:
+        return config.second_rate * (config.steps + config.second - step) / config.second
     return config.rate * min(1.0, (step + 1) / config.warm_up, (config.steps - step) / falling(config))
 
 
 def falling(config: Config) -> int:
-    """How many of the last steps the learning rate falls over."""
+    """How many of the first cycle's last steps the learning rate falls over."""
     return max(1, config.steps // 5)
 
 
@@ -125,7 +130,8 @@ def train(labels: Path, out: Path, config: Config, *, resume: bool = False) -> M
     (out / "config.json").write_text(json.dumps(asdict(config), indent=1))
     log = (out / "log.jsonl").open("a", encoding="utf-8")
     began, sums, count = time.monotonic(), [0.0, 0.0], 0
-    for step in range(first, config.steps):
+    total = config.steps + config.second
+    for step in range(first, total):
         for group in optimiser.param_groups:
             group["lr"] = rate_at(config, step)
         phase = int(config.steps - step <= falling(config))
@@ -145,7 +151,7 @@ def train(labels: Path, out: Path, config: Config, *, resume: bool = False) -> M
         sums[0] += float(entropy.detach())
         sums[1] += float(error.detach()) * (WINDOW[1] - WINDOW[0]) / 2.0
         count += 1
-        if (step + 1) % 50 == 0 or step + 1 == config.steps:
+        if (step + 1) % 50 == 0 or step + 1 == total:
             spent = seconds + time.monotonic() - began
             row = {
                 "step": step + 1,
@@ -176,11 +182,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--labels", type=Path, required=True, help="folder of whole-head label maps (*.nii.gz)")
     parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints and the log")
-    parser.add_argument("--steps", type=int, default=Config.steps)
+    parser.add_argument("--steps", type=int, default=Config.steps, help="of the first cycle")
+    parser.add_argument("--second", type=int, default=Config.second, help="steps of the second cycle")
     parser.add_argument("--seed", type=int, default=Config.seed)
     parser.add_argument("--resume", action="store_true", help="go on from the folder's checkpoint")
     given = parser.parse_args(arguments)
-    train(given.labels, given.out, Config(steps=given.steps, seed=given.seed), resume=given.resume)
+    train(given.labels, given.out, Config(steps=given.steps, second=given.second, seed=given.seed), resume=given.resume)
     return 0
 
 

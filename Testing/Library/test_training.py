@@ -41,7 +41,7 @@ def heads(labels):
 @pytest.fixture
 def tiny(monkeypatch):
     monkeypatch.setattr(head_mr_ct, "SHAPES", ((24, 24, 24), (16, 32, 24)))
-    return Config(held_out=("head_2",), widths=(2, 3), steps=6, batch=1, warm_up=2)
+    return Config(held_out=("head_2",), widths=(2, 3), steps=6, second=0, batch=1, warm_up=2)
 
 
 def test_held_out_heads_stay_out(labels, heads):
@@ -101,10 +101,12 @@ def test_fields_are_standard():
 
 
 def test_rate_warms_up_stays_and_falls():
-    config = Config(steps=100, warm_up=10)
+    config = Config(steps=100, second=50, warm_up=10)
     assert rate_at(config, 0) == pytest.approx(config.rate / 10)
     assert rate_at(config, 50) == config.rate
     assert rate_at(config, 90) == pytest.approx(config.rate * 10 / falling(config))
+    assert rate_at(config, 100) == config.second_rate
+    assert rate_at(config, 149) == pytest.approx(config.second_rate / 50)
 
 
 def test_interrupted_training_ends_in_the_same_bits(labels, tiny, tmp_path):
