@@ -114,7 +114,10 @@ def head_card(config: Config, record: dict[str, Any], metrics: dict[str, Any]) -
             "pairs": "simulated in every step from the labels; nothing was shown twice",
             "patches": f"{config.batch} a step, {GRID_MM} mm, extents {extents[0]} to {extents[-1]}",
             "loss": "absolute error in HU and cross-entropy of five tissues, bone and enclosed air weighted 2 to 2.5",
-            "optimiser": f"AdamW {config.rate:g}, warm-up, linear fall; second cycle from {config.second_rate:g}; weights averaged",
+            "optimiser": (
+                f"AdamW {config.rate:g}, warm-up, linear fall; second cycle from {config.second_rate:g}; "
+                "weights averaged"
+            ),
             "seed": config.seed,
             **record,
         },
