@@ -1,0 +1,260 @@
+"""Memory: what is free, what a network takes per voxel, what was taken, and when it ran out."""
+
+from __future__ import annotations
+
+import importlib
+import math
+import os
+import sys
+import weakref
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+
+from SynthGANLib.errors import MemoryExhaustedError, ModelError
+
+GIB = 1024**3
+
+COMFORT_ON_CPU = GIB * 3 // 4
+"""Memory in bytes that a batch takes on the CPU unless more is asked for or needed.
+
+A constant, not a share of what is free: the same volume is then cut into the same tiles on every machine
+and in every door (panel, command line), so results agree. Larger tiles gain little beyond this.
+"""
+
+SHARE_OF_FREE = 0.8
+"""Share of the free memory that a run may take."""
+
+CHANNEL_BLOCK = 16
+"""CPU convolutions rearrange image and result into blocks of this many channels, in copies of their own."""
+
+RESERVE = 1.1
+"""Share added for what is not counted; with it the estimates lie 0 to 80 % above the growth of resident memory
+measured for pooled, strided and sub-pixel U-Nets."""
+
+_OUT_OF_MEMORY = (
+    "out of memory",
+    "defaultcpuallocator",
+    "can't allocate memory",
+    "cannot allocate memory",
+    "alloc_failed",
+    "bad_alloc",
+)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out, on any device and in any of torch's wordings."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and any(words in text for words in _OUT_OF_MEMORY)
+
+
+def free_bytes(device: torch.device) -> int | None:
+    """Memory in bytes that a run could take on `device` now; None where the system does not tell."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(free + cached)
+    if device.type == "mps":
+        return int(torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory())
+    known = [value for value in (_free_by_kernel(), _free_in_container()) if value is not None]
+    return min(known) if known else None
+
+
+def _free_by_kernel() -> int | None:
+    table = Path("/proc/meminfo")
+    if table.exists():
+        for line in table.read_text(encoding="ascii").splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    psutil = _psutil()
+    if psutil is not None:
+        return int(psutil.virtual_memory().available)
+    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+        # macOS tells no free memory without another package: half of what is built in is a fair guess.
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+    return None
+
+
+def _free_in_container() -> int | None:
+    """What the control group (version 2) of this process still allows; None where there is no limit."""
+    group = Path("/sys/fs/cgroup")
+    try:
+        limit = (group / "memory.max").read_text(encoding="ascii").strip()
+        used = int((group / "memory.current").read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return None  # not Linux, or version 1, or not permitted: then the kernel's figure stands
+    return max(0, int(limit) - used) if limit.isdigit() else None
+
+
+def _psutil() -> Any:
+    """The psutil module if it happens to be installed; it is no dependency."""
+    try:
+        return importlib.import_module("psutil")
+    except ImportError:
+        return None
+
+
+def tile_budget(device: torch.device, *, asked: int | None, reserved: int, smallest: int) -> int:
+    """Memory in bytes that one batch of tiles may take on `device`.
+
+    `asked` is the user's limit for the whole prediction, of which `reserved` bytes are needed whatever the
+    tiles are; `smallest` is what the smallest tile takes, which is granted while memory lasts.
+
+    Raises:
+        MemoryExhaustedError: less than the smallest tile is asked for or free.
+    """
+    if asked is not None:
+        budget = asked - reserved
+        if budget < smallest:
+            raise MemoryExhaustedError(
+                f"A prediction of this volume takes at least {in_mib(reserved + smallest)} MiB on {device}, "
+                f"more than the {in_mib(asked)} MiB asked for.",
+                next_step="Raise the memory limit or choose a smaller model.",
+            )
+        return budget
+    free = free_bytes(device)
+    most = None if free is None else int(free * SHARE_OF_FREE) - reserved
+    if most is not None and most < smallest:
+        raise MemoryExhaustedError(
+            f"A prediction of this volume takes at least {in_mib(reserved + smallest)} MiB on {device}, "
+            f"and only {in_mib(free or 0)} MiB are free.",
+            next_step="Close other programs, crop the volume or choose a smaller model.",
+        )
+    if device.type == "cpu" or most is None:
+        budget = max(COMFORT_ON_CPU, smallest)
+        return budget if most is None else min(budget, most)
+    # Whole steps, so that small changes of the free memory do not change the tiles.
+    return max(smallest, most // (GIB // 2) * (GIB // 2))
+
+
+def in_mib(count: float) -> int:
+    """Bytes as whole mebibytes, for messages."""
+    return round(count / 1024**2)
+
+
+class _LiveBytes(TorchFunctionMode):
+    """Counts the bytes of tensors that the code inside makes and keeps; `peak` is the most at once.
+
+    During a convolution its rearranged operands count as well. What a compound operation makes and drops
+    inside itself is not seen.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.peak = 0
+        self._now = 0
+        self._sizes: dict[int, int] = {}
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for leaf in result if isinstance(result, (tuple, list)) else (result,):
+            if isinstance(leaf, Tensor):
+                self._add(leaf.untyped_storage())
+        scratch = _blocked(args[0]) + _blocked(result) if func in _CONVOLUTIONS else 0
+        self.peak = max(self.peak, self._now + scratch)
+        return result
+
+    def _add(self, storage: torch.UntypedStorage) -> None:
+        key = id(storage)
+        if key in self._sizes:
+            return
+        self._sizes[key] = storage.nbytes()
+        self._now += storage.nbytes()
+        weakref.finalize(storage, self._drop, key)
+
+    def _drop(self, key: int) -> None:
+        self._now -= self._sizes.pop(key, 0)
+
+
+_CONVOLUTIONS = (F.conv2d, F.conv3d, F.conv_transpose2d, F.conv_transpose3d)
+
+
+def _blocked(image: Tensor) -> int:
+    """Bytes of a float32 copy of `image` (B, C, ...) with the channels filled up to whole blocks."""
+    channels = image.shape[1]
+    return image.numel() // channels * (-(-channels // CHANNEL_BLOCK) * CHANNEL_BLOCK) * 4
+
+
+def measure_bytes_per_voxel(network: nn.Module, shape: tuple[int, ...]) -> float:
+    """Memory in bytes that `network` takes per voxel of an input of `shape` (B, C, [z,] y, x); it is run once.
+
+    A convolutional network takes the same per voxel for any extents, so a small input will do.
+
+    Raises:
+        MemoryExhaustedError: memory ran out.
+        ModelError: the network does not take an input of this shape.
+    """
+    voxels = shape[0] * math.prod(shape[2:])
+    first = next(network.parameters(), None)
+    image = torch.zeros(shape, device=first.device if first is not None else "cpu")
+    counter = _LiveBytes()
+    try:
+        with torch.inference_mode(), counter:
+            network(image)
+    except (RuntimeError, MemoryError, ValueError) as error:
+        size = " x ".join(str(extent) for extent in shape[2:])
+        if is_out_of_memory(error):
+            raise MemoryExhaustedError(
+                f"Memory ran out with a single input of {size} voxels.",
+                next_step="Close other programs or choose a smaller model.",
+            ) from error
+        reason = " ".join(str(error).split()).rstrip(".")
+        raise ModelError(
+            f"The network fails on {size} voxels, which its card allows ({reason}).",
+            next_step="Report this to the author of the model.",
+        ) from error
+    return (counter.peak / voxels + 4.0 * shape[1]) * RESERVE
+
+
+def release(device: torch.device) -> None:
+    """Give cached blocks back after a failure, so that the next, smaller attempt finds room."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    elif device.type == "mps":
+        torch.mps.empty_cache()
+
+
+class PeakMemory:
+    """Context that measures the most memory used: `bytes` after (or within) the block, None where unknown.
+
+    On a GPU the most that torch held on it within the block; on the CPU the largest resident size that this
+    process ever had, which is what the system counts.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+
+    def __enter__(self) -> PeakMemory:
+        if self._device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self._device)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        return None
+
+    @property
+    def bytes(self) -> int | None:
+        """The peak so far."""
+        if self._device.type == "cuda":
+            return int(torch.cuda.max_memory_allocated(self._device))
+        return process_peak() if self._device.type == "cpu" else None
+
+
+def process_peak() -> int | None:
+    """Largest resident size in bytes that this process ever had; None where the system does not tell."""
+    if sys.platform != "win32":
+        import resource
+
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return int(peak) if sys.platform == "darwin" else int(peak) * 1024
+    psutil = _psutil()
+    return int(psutil.Process().memory_info().peak_wset) if psutil is not None else None
