@@ -1,0 +1,55 @@
+# One command sets up and runs the main job (`make demo`), one sets up and runs every test (`make test`).
+# Everything else is for people who work on SynthGAN. `make help` lists the targets.
+
+VENV  ?= .venv
+# The first of these that is Python 3.11 or 3.12; name another with PYTHON=/path/to/python.
+PYTHON ?= $(shell for p in python3 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' 2>/dev/null && echo $$p && break; done)
+MODEL  ?= head-mr-ct
+INPUT  ?=
+OUTPUT ?= demo
+# Whole-head label maps to train on (Docs/tutorial.md says where they come from), and where a run is kept.
+LABELS ?= ../shared/data/head_labels
+RUN    ?= runs/head-mr-ct
+
+PY    := $(VENV)/bin/python
+READY := $(VENV)/ready
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint bench models train-head clean
+
+help: ## list the targets
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' Makefile
+	@echo "  make demo INPUT=my_t1.nii.gz MODEL=head-mr-ct OUTPUT=folder   the same on your own volume or DICOM folder"
+
+# Rebuilt when the project's requirements change; otherwise a second run starts at once.
+$(READY): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "SynthGAN needs Python 3.11 or 3.12 and found neither:" \
+	  "install one, or name it with 'make PYTHON=/path/to/python3.12 ...'." >&2; exit 2; }
+	@test -x $(PY) || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "The virtual environment could not" \
+	  "be made: install Python's venv package (Debian and Ubuntu: apt-get install python3-venv)." >&2; exit 2; }
+	@echo "Installing into $(VENV) (once; some minutes and 1 to 4 GB) ..."
+	@$(PY) -m pip install --disable-pip-version-check --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+demo: $(READY) ## synthesise a CT in a real MRML scene; results in demo/ (INPUT=, MODEL=, OUTPUT=)
+	@$(PY) Testing/Demo/demo.py --model "$(MODEL)" --output "$(OUTPUT)" $(if $(INPUT),--input "$(INPUT)")
+
+test: $(READY) ## lint, type check and every test, each suite in a process of its own
+	@$(PY) Testing/run_all.py
+
+lint: $(READY) ## ruff and mypy only
+	@$(PY) Testing/run_all.py ruff mypy
+
+bench: $(READY) ## measure speed and memory beside MONAI into Docs/benchmarks.md
+	$(PY) Testing/Benchmarks/bench_inference.py --out Docs/benchmarks.md
+
+models: $(READY) ## list the bundled models and verify their files and test vectors
+	@$(PY) Testing/verify_models.py
+
+train-head: $(READY) ## train the model head-mr-ct again from its seed (LABELS=, RUN=)
+	$(PY) -m SynthGANLib.training.head_mr_ct --labels "$(LABELS)" --out "$(RUN)"
+
+clean: ## remove the environment, caches and the demo's results
+	rm -rf $(VENV) demo build dist .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

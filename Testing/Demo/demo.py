@@ -1,0 +1,130 @@
+"""The main job from end to end in a real MRML scene: volume in; volume, picture, scene and numbers out.
+
+python Testing/Demo/demo.py                                                  a simulated head
+python Testing/Demo/demo.py --input my_t1.nii.gz --model head-mr-ct --output results
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "SynthGAN")]  # the latter as Slicer does it with a folder of modules
+
+from SynthGANLib.body import body_mask  # noqa: E402
+from SynthGANLib.catalogue import Catalogue  # noqa: E402
+from SynthGANLib.errors import InputError, SynthGANError  # noqa: E402
+from SynthGANLib.geometry import resample_to  # noqa: E402
+from SynthGANLib.phantom import body_of, draw_head, simulate_ct, simulate_mr  # noqa: E402
+from SynthGANLib.volume import Volume, read_volume, write_volume  # noqa: E402
+from SynthGANPanel.failure import SynthesisError  # noqa: E402
+
+AIR_HU = -1024.0
+PHANTOM_SPACING_MM = 1.5
+EXIT_CODES = {"input": 2, "model": 2, "package": 2, "unfit": 3, "memory": 4, "cancelled": 130}
+
+
+@dataclass(frozen=True)
+class Case:
+    """The source, its reference if there is one, and the body (z, y, x) in which errors are counted."""
+
+    name: str
+    source: Volume
+    truth: Volume | None
+    body: Any
+
+
+def phantom_case(seed: int) -> Case:
+    """A simulated head: its T1-weighted MR as source, its CT as truth."""
+    labels = draw_head(seed, PHANTOM_SPACING_MM)
+    return Case("Phantom T1", simulate_mr(labels, "T1", seed), simulate_ct(labels, seed), body_of(labels.array))
+
+
+def file_case(path: Path, reference: Path | None) -> Case:
+    """The user's own volume; a reference in HU is brought onto its grid if one is given."""
+    source = read_volume(path)
+    truth = None
+    if reference is not None:
+        truth = resample_to(read_volume(reference, unit="HU"), source.grid, fill=AIR_HU)
+    return Case(path.resolve().name.split(".")[0], source, truth, body_mask(source.array, source.spacing))
+
+
+def run(case: Case, model: str, device: str, output: Path) -> None:
+    """Synthesise in a scene; leave volume, picture and scene in the folder `output`; print the numbers."""
+    # Slicer's libraries take seconds to load: only after the input was found to be good.
+    from SynthGANPanel.nodes import volumeFromNode
+    from Testing.Demo import nodes, report, sheet
+    from Testing.Headless.scene import add_volume, open_scene, save_scene
+
+    headless = open_scene()
+    source = add_volume(headless.scene, case.source, case.name)
+    started = time.monotonic()
+    synthetic = nodes.synthesize(source, model, device)
+    print(f"'{synthetic.GetName()}' made in {time.monotonic() - started:.1f} s.")
+    result = volumeFromNode(synthetic)
+    columns = [
+        sheet.Column("source", case.name, source),
+        sheet.Column("synthetic", f"by {model}", synthetic, result.unit),
+    ]
+    if case.truth is not None and result.unit == "HU":
+        truth, difference = nodes.add_comparison(synthetic, result, case.truth, case.body)
+        columns += [
+            sheet.Column("truth", "reference CT", truth, "HU"),
+            sheet.Column("difference", "synthetic minus truth, in the body", difference, "HU"),
+        ]
+        lines, note = report.against_truth(result, case.truth, case.body)
+    else:
+        lines, note = report.without_truth(result, case.body)
+
+    output.mkdir(parents=True, exist_ok=True)
+    stem = re.sub(r"[^\w-]+", "_", synthetic.GetName()).strip("_")
+    written = [output / f"{stem}.nrrd", output / "side_by_side.png", output / "scene.mrb"]
+    write_volume(result, written[0], force=True)
+    centre, width = nodes.field_of_view(case.source, case.body)
+    sheet.save(sheet.draw(headless, columns, synthetic.GetName(), note, centre, width), written[1])
+    nodes.show_side_by_side(source, synthetic)
+    save_scene(headless.scene, written[2])
+    headless.close()
+    print("\n" + "\n".join(lines) + "\n")
+    for path in written:
+        print(f"{path}  ({path.stat().st_size / 1e6:.1f} MB)")
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(description="Synthesise one volume in a real MRML scene.")
+    parser.add_argument("--input", type=Path, help="volume file or DICOM folder; a simulated head if not given")
+    parser.add_argument("--reference", type=Path, help="CT of the same patient, aligned with the input")
+    parser.add_argument("--model", default="head-mr-ct", help="id or folder of a model")
+    parser.add_argument("--output", type=Path, default=Path("demo"), help="folder for the results")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda:0 or mps")
+    parser.add_argument("--seed", type=int, default=1, help="which simulated head")
+    chosen = parser.parse_args(arguments)
+    try:
+        Catalogue().find(chosen.model)  # a misspelt model is told at once, not after the head was simulated
+        if chosen.reference is not None and chosen.input is None:
+            raise InputError("A reference needs an input volume.", next_step="Give both, or neither.")
+        case = phantom_case(chosen.seed) if chosen.input is None else file_case(chosen.input, chosen.reference)
+        run(case, chosen.model, chosen.device, chosen.output)
+    except SynthGANError as error:
+        print(f"{error} {error.next_step}".strip(), file=sys.stderr)
+        return error.exit_code
+    except SynthesisError as error:  # from the extension; its text ends with what to do
+        print(error, file=sys.stderr)
+        return EXIT_CODES.get(error.kind, 1)
+    except KeyboardInterrupt:
+        print("Cancelled; nothing was written.", file=sys.stderr)
+        return 130
+    except OSError as error:  # no space, no permission: the message names the file
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
