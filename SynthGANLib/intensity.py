@@ -7,6 +7,7 @@ a fitted normaliser is all that is needed to undo it elsewhere.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, ClassVar, Self
@@ -40,7 +41,7 @@ MAX_NONFINITE = 0.01
 
 
 @dataclass(frozen=True)
-class Normaliser:
+class Normaliser(ABC):
     """Base: maps an array of physical values to float32 network values and back, element by element."""
 
     kind: ClassVar[str] = ""
@@ -49,13 +50,13 @@ class Normaliser:
         """A copy fitted to ``array`` where ``mask`` is true; those without statistics return themselves."""
         return self
 
+    @abstractmethod
     def apply(self, array: Array) -> Array:
         """Physical values to float32 network values; a new array."""
-        raise NotImplementedError
 
+    @abstractmethod
     def invert(self, array: Array) -> Array:
         """Network values to float32 physical values; a new array."""
-        raise NotImplementedError
 
     def to_json(self) -> dict[str, Any]:
         """Kind and fields, ready for ``json.dumps``."""

@@ -103,7 +103,7 @@ class Synthesis:
             self._process = WorkerProcess(
                 environment.workerCommand(), self._job(), environment.workerEnvironment(), self.folder
             )
-        except BaseException:
+        except BaseException:  # whatever ends the start, an interrupt too, must not leave the folder behind
             self._cleanUp()
             raise
         self.state = "running"

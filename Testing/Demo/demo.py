@@ -7,6 +7,7 @@ python Testing/Demo/demo.py --input my_t1.nii.gz --model head-mr-ct --output res
 from __future__ import annotations
 
 import argparse
+import contextlib
 import re
 import sys
 import time
@@ -52,7 +53,9 @@ def file_case(path: Path, reference: Path | None) -> Case:
     truth = None
     if reference is not None:
         truth = resample_to(read_volume(reference, unit="HU"), source.grid, fill=AIR_HU)
-    return Case(path.resolve().name.split(".")[0], source, truth, body_mask(source.array, source.spacing))
+    described = str(source.meta.get("description", "")) if path.is_dir() else ""  # of the DICOM series
+    name = described or path.resolve().name.split(".")[0]
+    return Case(name, source, truth, body_mask(source.array, source.spacing))
 
 
 def run(case: Case, model: str, device: str, output: Path) -> None:
@@ -62,35 +65,35 @@ def run(case: Case, model: str, device: str, output: Path) -> None:
     from Testing.Demo import nodes, report, sheet
     from Testing.Headless.scene import add_volume, open_scene, save_scene
 
-    headless = open_scene()
-    source = add_volume(headless.scene, case.source, case.name)
-    started = time.monotonic()
-    synthetic = nodes.synthesize(source, model, device)
-    print(f"'{synthetic.GetName()}' made in {time.monotonic() - started:.1f} s.")
-    result = volumeFromNode(synthetic)
-    columns = [
-        sheet.Column("source", case.name, source),
-        sheet.Column("synthetic", f"by {model}", synthetic, result.unit),
-    ]
-    if case.truth is not None and result.unit == "HU":
-        truth, difference = nodes.add_comparison(synthetic, result, case.truth, case.body)
-        columns += [
-            sheet.Column("truth", "reference CT", truth, "HU"),
-            sheet.Column("difference", "synthetic minus truth, in the body", difference, "HU"),
+    output.mkdir(parents=True, exist_ok=True)  # told now if that is impossible, not after the work
+    with contextlib.closing(open_scene()) as headless:
+        source = add_volume(headless.scene, case.source, case.name)
+        started = time.monotonic()
+        synthetic = nodes.synthesize(source, model, device)
+        print(f"'{synthetic.GetName()}' made in {time.monotonic() - started:.1f} s.")
+        result = volumeFromNode(synthetic)
+        made_by = " ".join(synthetic.GetAttribute(f"SynthGAN.Model{part}") for part in ("Id", "Version"))
+        columns = [
+            sheet.Column("source", case.name, source),
+            sheet.Column("synthetic", f"by {made_by}", synthetic, result.unit),
         ]
-        lines, note = report.against_truth(result, case.truth, case.body)
-    else:
-        lines, note = report.without_truth(result, case.body)
+        if case.truth is not None and result.unit == "HU":
+            truth, difference = nodes.add_comparison(synthetic, result, case.truth, case.body)
+            columns += [
+                sheet.Column("truth", "reference CT", truth, "HU"),
+                sheet.Column("difference", "synthetic minus truth, in the body", difference, "HU"),
+            ]
+            lines, note = report.against_truth(result, case.truth, case.body)
+        else:
+            lines, note = report.without_truth(result, case.body)
 
-    output.mkdir(parents=True, exist_ok=True)
-    stem = re.sub(r"[^\w-]+", "_", synthetic.GetName()).strip("_")
-    written = [output / f"{stem}.nrrd", output / "side_by_side.png", output / "scene.mrb"]
-    write_volume(result, written[0], force=True)
-    centre, width = nodes.field_of_view(case.source, case.body)
-    sheet.save(sheet.draw(headless, columns, synthetic.GetName(), note, centre, width), written[1])
-    nodes.show_side_by_side(source, synthetic)
-    save_scene(headless.scene, written[2])
-    headless.close()
+        stem = re.sub(r"[^\w-]+", "_", synthetic.GetName()).strip("_")
+        written = [output / f"{stem}.nrrd", output / "side_by_side.png", output / "scene.mrb"]
+        write_volume(result, written[0], force=True)
+        centre, width = nodes.field_of_view(case.source, case.body)
+        sheet.save(sheet.draw(headless, columns, synthetic.GetName(), note, centre, width), written[1])
+        nodes.show_side_by_side(source, synthetic)
+        save_scene(headless.scene, written[2])
     print("\n" + "\n".join(lines) + "\n")
     for path in written:
         print(f"{path}  ({path.stat().st_size / 1e6:.1f} MB)")

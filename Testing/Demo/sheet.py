@@ -31,12 +31,14 @@ def draw(headless: Any, columns: list[Column], title: str, note: str, centre: An
     height = TOP + len(ORIENTATIONS) * (PANE + GAP) + BOTTOM
     sheet = Image.new("RGB", (width, height), PAPER)
     pen = ImageDraw.Draw(sheet)
-    pen.text((GAP * 3, 16), title, INK, _font(25))
-    pen.text((GAP * 3, 49), note, FAINT, _font(16))
+    margin = GAP * 3
+    pen.text((margin, 30), *_fitted(pen, title, INK, 25, width - 2 * margin), anchor="lm")
+    pen.text((margin, 59), *_fitted(pen, note, FAINT, 16, width - 2 * margin), anchor="lm")
     for index, column in enumerate(columns):
         left = LEFT + index * (PANE + GAP)
         pen.text((left + PANE // 2, TOP - 33), column.title, INK, _font(18), anchor="mm")
-        pen.text((left + PANE // 2, TOP - 13), column.subtitle, FAINT, _font(14), anchor="mm")
+        subtitle = _fitted(pen, column.subtitle, FAINT, 14, PANE)
+        pen.text((left + PANE // 2, TOP - 13), *subtitle, anchor="mm")
     for row, orientation in enumerate(ORIENTATIONS):
         top = TOP + row * (PANE + GAP)
         pen.text((LEFT - 12, top + PANE // 2), orientation, INK, _font(17), anchor="rm")
@@ -90,6 +92,19 @@ def _value_bar(sheet: Image.Image, pen: ImageDraw.ImageDraw, column: Column, lef
         pen.line((x, top + 25, x, top + 29), FAINT)
         pen.text((x, top + 39), f"{value:.0f}", INK, _font(13), anchor="mm")
     pen.text((left + PANE // 2, top + 60), column.unit, FAINT, _font(13), anchor="mm")
+
+
+def _fitted(pen: ImageDraw.ImageDraw, text: str, colour: Any, size: int, width: int) -> tuple[str, Any, Any]:
+    """Text, colour and font: made smaller, and if need be shorter, until it is no wider than `width` pixels."""
+    font, smallest = _font(size), 12
+    while pen.textlength(text, font) > width and size > smallest:
+        size -= 1
+        font = _font(size)
+    shortened = text
+    while pen.textlength(shortened, font) > width:
+        text = text[:-1]
+        shortened = text + "..."
+    return shortened, colour, font
 
 
 def _font(size: int) -> Any:
