@@ -8,7 +8,7 @@ PYTHON ?= $(shell for p in python3 python3.12 python3.11; do \
 MODEL  ?= head-mr-ct
 INPUT  ?=
 OUTPUT ?= demo
-# Whole-head label maps to train on (Docs/tutorial.md says where they come from), and where a run is kept.
+# Whole-head label maps to train on (Docs/tutorial.md, part 4), and where a run is kept.
 LABELS ?= ../shared/data/head_labels
 RUN    ?= runs/head-mr-ct
 

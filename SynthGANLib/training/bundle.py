@@ -64,7 +64,7 @@ def head_card(config: Config, record: dict[str, Any], metrics: dict[str, Any]) -
     network = build(config)
     return Card(
         id="head-mr-ct",
-        version="1.0.0",
+        version="0.1.0",
         title="Head MR of any contrast to CT",
         description=(
             "A 3D network that predicts, for every voxel of 1.5 mm, the share of five tissues and a remainder in HU. "

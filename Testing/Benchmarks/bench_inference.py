@@ -150,9 +150,9 @@ def write(out: Path, results: dict[str, Any], repeats: int, threads: int) -> Non
         "",
         f"The same network (MONAI `UNet`, channels 16 to 128, strides 2, two residual units, float32), the same volume "
         f"of {size} voxels, at least 25 % overlap, Gaussian blending. MONAI: `sliding_window_inference`, window 96^3, "
-        f"one window at a time unless stated. Each figure is the median of {repeats} runs, each in a fresh process, the variants in "
-        "turns, after a warm-up on one window. Memory is the growth of the largest resident size. With free extents "
-        "the planner was told to stay within what MONAI took.",
+        f"one window at a time unless stated. Each figure is the median of {repeats} runs, each in a fresh process, "
+        "the variants in turns, after a warm-up on one window. Memory is the growth of the largest resident size. "
+        "With free extents the planner was told to stay within what MONAI took.",
         "",
         "| | MONAI CPU s | SynthGAN CPU s | times faster (CPU) | (wall) | bar | MONAI MiB | SynthGAN MiB | "
         "memory ratio |",

@@ -21,8 +21,16 @@ sys.path[:0] = [str(ROOT), str(ROOT / "SynthGAN")]  # the latter as Slicer does 
 from SynthGANLib.body import body_mask  # noqa: E402
 from SynthGANLib.catalogue import Catalogue  # noqa: E402
 from SynthGANLib.errors import InputError, SynthGANError  # noqa: E402
-from SynthGANLib.geometry import resample_to  # noqa: E402
-from SynthGANLib.phantom import body_of, draw_head, simulate_ct, simulate_mr  # noqa: E402
+from SynthGANLib.geometry import conform, resample_to  # noqa: E402
+from SynthGANLib.phantom import (  # noqa: E402
+    CONTRASTS,
+    body_of,
+    draw_head,
+    mark_cavities,
+    simulate_ct,
+    simulate_mr,
+    tissue_codes,
+)
 from SynthGANLib.volume import Volume, read_volume, write_volume  # noqa: E402
 from SynthGANPanel.failure import SynthesisError  # noqa: E402
 
@@ -41,10 +49,19 @@ class Case:
     body: Any
 
 
-def phantom_case(seed: int) -> Case:
-    """A simulated head: its T1-weighted MR as source, its CT as truth."""
-    labels = draw_head(seed, PHANTOM_SPACING_MM)
-    return Case("Phantom T1", simulate_mr(labels, "T1", seed), simulate_ct(labels, seed), body_of(labels.array))
+def phantom_case(seed: int, contrast: str, anatomy: Path | None) -> Case:
+    """A simulated head, its MR as source and its CT as truth.
+
+    Its tissues are drawn by the phantom, or those of a real head if `anatomy` is a label map as SynthSeg numbers it.
+    """
+    if anatomy is None:
+        name, codes = "Phantom", draw_head(seed, PHANTOM_SPACING_MM)
+    else:
+        name = anatomy.name.split(".")[0]
+        labels = conform(read_volume(anatomy, unit="label"), orientation="LPS", interpolation="nearest")
+        codes = mark_cavities(tissue_codes(labels.volume))
+    source, truth = simulate_mr(codes, contrast, seed), simulate_ct(codes, seed)
+    return Case(f"{name} {contrast}", source, truth, body_of(codes.array))
 
 
 def file_case(path: Path, reference: Path | None) -> Case:
@@ -107,12 +124,19 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--output", type=Path, default=Path("demo"), help="folder for the results")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda:0 or mps")
     parser.add_argument("--seed", type=int, default=1, help="which simulated head")
+    parser.add_argument("--contrast", default="T1", choices=CONTRASTS, help="of the simulated MR")
+    parser.add_argument("--anatomy", type=Path, help="label map of a real head to simulate, numbered as SynthSeg's")
     chosen = parser.parse_args(arguments)
     try:
         Catalogue().find(chosen.model)  # a misspelt model is told at once, not after the head was simulated
         if chosen.reference is not None and chosen.input is None:
             raise InputError("A reference needs an input volume.", next_step="Give both, or neither.")
-        case = phantom_case(chosen.seed) if chosen.input is None else file_case(chosen.input, chosen.reference)
+        if chosen.anatomy is not None and chosen.input is not None:
+            raise InputError("An input volume and an anatomy exclude each other.", next_step="Give one of them.")
+        if chosen.input is None:
+            case = phantom_case(chosen.seed, chosen.contrast, chosen.anatomy)
+        else:
+            case = file_case(chosen.input, chosen.reference)
         run(case, chosen.model, chosen.device, chosen.output)
     except SynthGANError as error:
         print(f"{error} {error.next_step}".strip(), file=sys.stderr)

@@ -10,6 +10,7 @@ import pytest
 import slicer
 from PIL import Image
 
+from SynthGANLib.phantom import HEAD_LABELS, draw_head
 from SynthGANLib.volume import Volume, read_volume, write_volume
 from Testing.Demo import demo
 from Testing.Demo.nodes import DIFFERENCE_WINDOW_HU
@@ -84,12 +85,27 @@ def test_a_file_without_a_reference_claims_no_error(
     assert "MAE" not in printed
 
 
+def test_a_segmented_head_is_simulated_with_its_truth(
+    identity_model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    numbers = {code: label for label, code in HEAD_LABELS.items()}
+    codes = draw_head(2, spacing=4.0)
+    labels = np.vectorize(lambda code: numbers.get(code, 507))(codes.array).astype(np.uint16)  # 507: soft tissue
+    write_volume(Volume(labels, codes.affine, "label"), tmp_path / "someone.nii.gz")
+    arguments = ["--anatomy", tmp_path / "someone.nii.gz", "--contrast", "T2", "--model", identity_model]
+    assert demo.main([str(item) for item in (*arguments, "--device", "cpu", "--output", tmp_path / "out")]) == 0
+    assert (tmp_path / "out" / "someone_T2_synthetic_CT_identity-mr-ct.nrrd").is_file()
+    rows = [line.split()[0] for line in capsys.readouterr().out.splitlines() if line.split()[3:]]
+    assert {"body", "air", "soft", "bone"} <= set(rows)
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (["--input", "nowhere.nii.gz", "--model", "tissue-mr-ct"], "nowhere.nii.gz"),
         (["--model", "pelvis-mr-ct"], "pelvis-mr-ct"),
         (["--reference", "ct.nii.gz", "--model", "tissue-mr-ct"], "reference"),
+        (["--anatomy", "a.nii.gz", "--input", "b.nii.gz", "--model", "tissue-mr-ct"], "anatomy"),
     ],
 )
 def test_a_mistake_is_told_in_a_sentence_and_nothing_is_written(
