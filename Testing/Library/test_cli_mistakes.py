@@ -13,38 +13,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from model_folders import head_like, identity_card, tiny_model
+from cli_cases import call
+from model_folders import head_like
 
 from SynthGANLib import networks
-from SynthGANLib.cli import main
 from SynthGANLib.jobs import run_job
 from SynthGANLib.volume import Volume, read_volume, write_volume
-
-
-@pytest.fixture(scope="module")
-def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    shelf = tmp_path_factory.mktemp("models")
-    tiny_model().save(shelf / "tiny")
-    tiny_model(identity_card()).save(shelf / "same")
-    return shelf
-
-
-@pytest.fixture
-def work(tmp_path: Path, shelf: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working folder with spaces and umlauts, an MR in it, and the test's models as the only ones."""
-    folder = tmp_path / "Kopf é 头"
-    folder.mkdir()
-    write_volume(head_like(), folder / "mr scan.nii.gz")
-    monkeypatch.setenv("SYNTHGAN_MODELS", str(shelf))
-    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
-    monkeypatch.setenv("LOCALAPPDATA", str(tmp_path / "data"))
-    return folder
-
-
-def call(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
-    code = main([str(argument) for argument in arguments])
-    captured = capsys.readouterr()
-    return code, captured.out, captured.err
 
 
 def mistakes() -> dict[str, tuple[list[str], int, str]]:
