@@ -1,7 +1,8 @@
 """What the NIfTI reader keeps to itself: files cut off, NIfTI-2, and the place of a single slice.
 
-ITK fills the missing part of a file that was cut off with zeros, reports a full disk to nobody, and reads a
-volume of one slice as a flat image without its place. The header fields are those of nifti1.h.
+ITK fills the missing part of a file that was cut off with zeros, makes zeros of NaN and infinite values, reports a
+full disk to nobody, and reads a volume of one slice as a flat image without its place. The header fields are those of
+nifti1.h.
 """
 
 from __future__ import annotations
@@ -15,21 +16,28 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from SynthGANLib.errors import InputError
 from SynthGANLib.grid import Affine
 
+Flags = NDArray[np.bool_]
 _BLOCK = 16 * 1024 * 1024
 _RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 @dataclass(frozen=True)
 class NiftiHeader:
-    """The version, the size the file must have when unpacked, and the place of its voxels."""
+    """The version, the size the file must have when unpacked, and the place of its voxels.
+
+    `start` is the byte of the first voxel, `floats` the type of its values where they are floating point numbers.
+    """
 
     version: int
     bytes: int
     affine: Affine | None  # index to LPS mm; None if the header says no place
+    start: int = 352
+    floats: str | None = None
 
 
 def is_nifti(path: Path) -> bool:
@@ -59,17 +67,29 @@ def read_nifti_header(path: Path) -> NiftiHeader:
     raise _damaged(path)
 
 
-def check_whole(path: Path, header: NiftiHeader) -> None:
-    """InputError unless the file holds all the voxels its header promises and its checksum is right."""
-    found = 0
+def check_whole(path: Path, header: NiftiHeader) -> Flags | None:
+    """Flags of the voxels, in the file's order, that are NaN or infinite; None where there are none.
+
+    Raises:
+        InputError: the file does not hold all the voxels its header promises, or its checksum is wrong.
+    """
+    found, any_bad = 0, False
+    flags: list[NDArray[np.uint8]] = []  # eight voxels a byte: a volume may have hundreds of millions
     try:
         with _open(path) as file:
+            found += len(file.read(header.start))
             while block := file.read(_BLOCK):
                 found += len(block)
+                if header.floats is not None:
+                    whole = len(block) - len(block) % np.dtype(header.floats).itemsize
+                    bad = ~np.isfinite(np.frombuffer(block[:whole], header.floats))
+                    any_bad = any_bad or bool(bad.any())
+                    flags.append(np.packbits(bad))
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise _damaged(path) from error
     if found < header.bytes:
         raise _damaged(path)
+    return np.unpackbits(np.concatenate(flags)).view(np.bool_) if any_bad else None
 
 
 def _open(path: Path) -> gzip.GzipFile | io.BufferedReader:
@@ -89,7 +109,9 @@ def _version_1(head: bytes, order: str) -> NiftiHeader:
     bits = struct.unpack(order + "h", head[72:74])[0]
     offset = struct.unpack(order + "f", head[108:112])[0]
     start = int(offset) if math.isfinite(offset) and offset > 0 else 352
-    return NiftiHeader(1, start + voxels * bits // 8, _affine(head, order))
+    code = struct.unpack(order + "h", head[70:72])[0]
+    floats = {16: f"{order}f4", 64: f"{order}f8"}.get(code)
+    return NiftiHeader(1, start + voxels * bits // 8, _affine(head, order), start, floats)
 
 
 def _affine(head: bytes, order: str) -> Affine | None:

@@ -86,7 +86,7 @@ def _read(path: Path, series: str | None, frame: int | None, unit: str | None) -
 def _read_image(path: Path, suffix: str, frame: int | None, unit: str | None) -> Volume:
     import SimpleITK as sitk
 
-    flat_place = _checked_nifti(path) if nifti.is_nifti(path) else None
+    flat_place, lost = _checked_nifti(path) if nifti.is_nifti(path) else (None, None)
     reader = sitk.ImageFileReader()
     reader.SetFileName(os.fspath(path))
     try:
@@ -104,17 +104,24 @@ def _read_image(path: Path, suffix: str, frame: int | None, unit: str | None) ->
     elif image.GetDimension() == 2:
         warnings = ("The image is two-dimensional; a slice thickness of 1 mm was assumed.",)
     array, unit = _values(image, path, unit or _stored_unit(image))
+    if lost is not None:
+        array = _with_nan(array, lost, frame)
     meta = {"modality": "", "sequence": "", "description": path.name, "warnings": warnings}
     return Volume(array, affine, unit, meta)
 
 
-def _checked_nifti(path: Path) -> Affine | None:
-    """The place in a NIfTI file's header; InputError for NIfTI-2 and files that were cut off."""
+def _with_nan(array: Array, lost: nifti.Flags, frame: int | None) -> Array:
+    """The array (z, y, x) with NaN where the file held NaN or infinite values, which ITK's reader makes zeros of."""
+    here = lost[(frame or 0) * array.size :][: array.size].reshape(array.shape)
+    return np.where(here, np.float32(np.nan), array) if here.any() else array
+
+
+def _checked_nifti(path: Path) -> tuple[Affine | None, nifti.Flags | None]:
+    """The place in a NIfTI file's header and what `check_whole` finds; InputError for NIfTI-2 and files cut off."""
     header = nifti.read_nifti_header(path)
     if header.version == 2:
         raise InputError(f"'{path.name}' is NIfTI-2, which is not read.", next_step="Convert it to NIfTI-1 or NRRD.")
-    nifti.check_whole(path, header)
-    return header.affine
+    return header.affine, nifti.check_whole(path, header)
 
 
 def _select_frame(reader: Any, path: Path, frame: int | None) -> None:

@@ -15,6 +15,7 @@ import SimpleITK as sitk
 from volume_cases import oblique_affine, refusal
 
 from SynthGANLib.errors import InputError, SynthGANError
+from SynthGANLib.intensity import check_values
 from SynthGANLib.volume import Volume, read_volume, write_volume
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -309,3 +310,27 @@ def test_a_third_of_a_gigavoxel(tmp_path):
     assert done.returncode == 0, done.stderr
     stored, converted = 2 * voxels / 2**20, 4 * voxels / 2**20
     assert float(done.stdout) < stored + converted + 300
+
+
+@pytest.mark.parametrize("name", ["bad.nii", "bad.nii.gz"])
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_nan_in_nifti_is_not_read_as_zero(tmp_path, name, kind):
+    """ITK's reader makes zeros of NaN and infinite values; zero is a value, and in HU it is water."""
+    array = np.random.default_rng(4).random((5, 6, 7)).astype(kind) + 1
+    array[1, 2, 3], array[4, 5, 6] = np.nan, -np.inf
+    sitk.WriteImage(sitk.GetImageFromArray(array), str(tmp_path / name))
+    found = read_volume(tmp_path / name).array
+    assert np.isnan(found[[1, 4], [2, 5], [3, 6]]).all()
+    assert np.isfinite(found).sum() == found.size - 2
+    repaired = check_values(read_volume(tmp_path / name))
+    assert repaired.array[1, 2, 3] == pytest.approx(array[np.isfinite(array)].min())
+    assert "2 voxels were NaN" in repaired.warnings[0]
+
+
+def test_nan_in_one_frame_stays_in_it(tmp_path):
+    array = np.ones((3, 4, 5, 6), np.float32)  # t, z, y, x
+    array[1, 2, 3, 4] = np.nan
+    frames = [sitk.GetImageFromArray(frame) for frame in array]
+    sitk.WriteImage(sitk.JoinSeries(frames), str(tmp_path / "frames.nii.gz"))
+    assert [int(np.isnan(read_volume(tmp_path / "frames.nii.gz", frame=t).array).sum()) for t in range(3)] == [0, 1, 0]
+    assert np.isnan(read_volume(tmp_path / "frames.nii.gz", frame=1).array[2, 3, 4])
