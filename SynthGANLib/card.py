@@ -45,6 +45,7 @@ from SynthGANLib.strict_json import JsonError, parse_json
 __all__ = [
     "CARD",
     "FORMAT_VERSION",
+    "METHODS_WITH_TENSORS",
     "README",
     "VECTOR",
     "WEIGHTS",
@@ -58,6 +59,8 @@ __all__ = [
 ]
 
 FORMAT_VERSION = 1
+METHODS_WITH_TENSORS = frozenset({"atlas"})
+"""Classical methods whose model folder holds data for them in `weights.safetensors`."""
 
 _ID = re.compile(r"[a-z0-9][a-z0-9-]{0,62}[a-z0-9]")
 _VERSION = re.compile(r"(0|[1-9]\d{0,5})\.(0|[1-9]\d{0,5})\.(0|[1-9]\d{0,5})(-[0-9A-Za-z.-]{1,32})?")
@@ -144,17 +147,27 @@ class Card:
             seen.add(name.lower())
             if not isinstance(spec, FileSpec):
                 refuse(f"files['{name}']", "an object with 'sha256' and 'bytes'", spec)
-        if self.method.kind == "classical" and {WEIGHTS, VECTOR} & set(self.files):
-            refuse("files", "without weights and vector for a classical method", sorted(self.files))
+        if self.method.kind == "classical":
+            useless = {VECTOR} if self.has_tensors else {WEIGHTS, VECTOR}
+            if useless & set(self.files):
+                names = "vector" if self.has_tensors else "weights and vector"
+                refuse("files", f"without {names} for the classical method '{self.method.name}'", sorted(self.files))
 
     @property
     def required_files(self) -> tuple[str, ...]:
         """Names of the files the folder must hold beside ``model.json``."""
-        return (WEIGHTS, VECTOR, README) if self.method.kind == "network" else (README,)
+        if self.method.kind == "network":
+            return WEIGHTS, VECTOR, README
+        return (WEIGHTS, README) if self.has_tensors else (README,)
+
+    @property
+    def has_tensors(self) -> bool:
+        """Whether this is a classical method that works with tensors of its folder."""
+        return self.method.kind == "classical" and self.method.name in METHODS_WITH_TENSORS
 
     @property
     def weights_sha256(self) -> str:
-        """SHA-256 of the stored weights; "" for a classical method or a model not saved yet."""
+        """SHA-256 of the stored weights; "" for a method without any or a model not saved yet."""
         spec = self.files.get(WEIGHTS)
         return spec.sha256 if spec else ""
 

@@ -130,13 +130,13 @@ def check_plain_mapping(owner: Any, name: str, where: str) -> None:
 
 
 def check_arguments(owner: Any, name: str, where: str) -> None:
-    """At most 64 keyword arguments: scalars or lists (nested once) of at most 64; no huge numbers."""
+    """At most 64 keyword arguments: scalars, lists or objects (eight levels) of at most 64; no huge numbers."""
     arguments = getattr(owner, name)
     if not isinstance(arguments, Mapping) or len(arguments) > 64:
         refuse(where, "an object of at most 64 arguments", arguments)
     for key, value in arguments.items():
         check_pattern(key, _ARGUMENT_NAME, where, "an object whose keys are lower-case Python names")
-        _check_argument(value, f"{where}.{key}", depth=2)
+        _check_argument(value, f"{where}.{key}", depth=8)
     object.__setattr__(owner, name, _plain_copy(arguments))
 
 
@@ -154,6 +154,12 @@ def _check_argument(value: Any, where: str, depth: int) -> None:
             refuse(where, "a list of at most 64 values", value)
         for index, item in enumerate(value):
             _check_argument(item, f"{where}[{index}]", depth - 1)
+    elif isinstance(value, Mapping) and depth:
+        if len(value) > 64:
+            refuse(where, "an object of at most 64 values", value)
+        for key, item in value.items():
+            check_pattern(key, _ARGUMENT_NAME, where, "an object whose keys are lower-case Python names")
+            _check_argument(item, f"{where}.{key}", depth - 1)
     elif isinstance(value, (int, float)) and not isinstance(value, bool):
         limit = MAX_ARGUMENT if isinstance(value, int) else 1e9
         if not abs(value) <= limit:
@@ -161,7 +167,7 @@ def _check_argument(value: Any, where: str, depth: int) -> None:
     elif isinstance(value, str):
         check_text(value, where, 200)
     elif value is not None and not isinstance(value, bool):
-        refuse(where, "a number, text, true, false, null or a list of these", value)
+        refuse(where, "a number, text, true, false, null, or a list or object of these", value)
 
 
 def check_file_name(name: Any, where: str) -> None:

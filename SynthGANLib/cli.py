@@ -1,4 +1,4 @@
-"""The ``synthgan`` command: synthesize, models, info, install, remove.
+"""The ``synthgan`` command: synthesize, models, info, install, remove, and the training side in `cli_train`.
 
 Exit codes: 0 done, 2 bad input or arguments, 3 the input does not fit the model, 4 out of memory after
 every fallback, 130 cancelled, 1 anything that is our own fault. What is wrong is said in one sentence on
@@ -20,6 +20,7 @@ from typing import Any, NoReturn
 
 from SynthGANLib.catalogue import Catalogue
 from SynthGANLib.cli_text import Bar, models_table
+from SynthGANLib.cli_train import add_commands
 from SynthGANLib.errors import InputError, SynthGANError
 from SynthGANLib.jobs import Job, error_event, run_job
 
@@ -100,6 +101,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("model", metavar="MODEL", help="id or folder")
     command.set_defaults(run=_remove)
 
+    add_commands(commands)
     for command in commands.choices.values():
         command.add_argument("--json", action="store_true", help="print one JSON value on standard output")
     return parser

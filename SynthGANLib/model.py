@@ -10,9 +10,11 @@ import copy
 import inspect
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load as tensors_from_bytes
 from torch import Tensor, nn
@@ -22,6 +24,7 @@ from SynthGANLib.card import VECTOR, WEIGHTS, Card
 from SynthGANLib.errors import InputError, ModelError
 from SynthGANLib.model_files import (
     MAX_VECTOR_ELEMENTS,
+    arrays_of,
     check_folder,
     read_card,
     read_file,
@@ -42,6 +45,7 @@ class Model:
         network: in eval mode, float32, no gradients; None for a classical method.
         path: the folder it came from or was saved to; None before the first save.
         vector: test input and output, (B, C_in, ...) and (B, C_out, ...); None for a classical method.
+        tensors: what a classical method works with, such as atlases; read-only, empty for all else.
     """
 
     def __init__(
@@ -51,11 +55,13 @@ class Model:
         *,
         path: Path | None = None,
         vector: tuple[Tensor, Tensor] | None = None,
+        tensors: Mapping[str, NDArray[Any]] | None = None,
     ) -> None:
         self.card = card
         self.network = network
         self.path = path
         self.vector = vector
+        self.tensors: Mapping[str, NDArray[Any]] = dict(tensors or {})
 
     def __repr__(self) -> str:
         card = self.card
@@ -80,7 +86,7 @@ class Model:
                 read_file(folder, card, name)
         if card.method.kind == "classical":
             _check_classical(card, folder)
-            return cls(card, None, path=folder)
+            return cls(card, None, path=folder, tensors=_load_tensors(card, folder, verify))
         _check_normalisers(card, folder)
         network = _load_network(card, folder, verify)
         vector = _load_vector(card, folder, verify)
@@ -95,21 +101,32 @@ class Model:
         return model
 
     @classmethod
-    def build(cls, card: Card, network: nn.Module | None = None, vector_input: Tensor | None = None) -> Model:
-        """A new model from a trained network, for saving.
+    def build(
+        cls,
+        card: Card,
+        network: nn.Module | None = None,
+        vector_input: Tensor | None = None,
+        *,
+        tensors: Mapping[str, NDArray[Any]] | None = None,
+    ) -> Model:
+        """A new model from a trained network, or from the tensors of a classical method, for saving.
 
         The weights are copied into a network that is freshly built by the card's name and arguments and
         rounded to ``card.method.storage``; the test output is computed from ``vector_input`` (B, C_in, ...)
         with those.
 
         Raises:
-            ModelError: if card, network and input do not fit each other.
+            ModelError: if card, network, input and tensors do not fit each other.
         """
         if card.method.kind == "classical":
             if network is not None or vector_input is not None:
                 raise ModelError("A classical model has neither network nor test input.", next_step="Leave both out.")
             _check_classical(card, None)
-            return cls(card, None)
+            copies = {name: _read_only_copy(value) for name, value in (tensors or {}).items()}
+            _check_tensors(card, copies, None)
+            return cls(card, None, tensors=copies)
+        if tensors:
+            raise ModelError("A network model has no tensors beside its weights.", next_step="Leave them out.")
         if network is None or vector_input is None:
             raise ModelError("A network model needs a network and a test input.", next_step="Pass both to build().")
         _check_normalisers(card, None)
@@ -168,8 +185,8 @@ class Model:
         """The network's answer to the test input, in full float32 (no TF32), on the CPU."""
         assert self.vector is not None
         assert self.network is not None
-        parameter = next(iter(self.network.parameters()), None)
-        device = parameter.device if parameter is not None else torch.device("cpu")
+        held = next(iter(self.network.state_dict().values()), None)  # a fitted model has buffers only
+        device = held.device if held is not None else torch.device("cpu")
         try:
             with (
                 torch.inference_mode(),
@@ -296,15 +313,47 @@ def _check_normalisers(card: Card, folder: Path | None) -> None:
 
 
 def _check_classical(card: Card, folder: Path | None) -> None:
-    from SynthGANLib.classical import METHODS
+    from SynthGANLib.classical import METHODS, asked_for
 
     method = METHODS.get(card.method.name)
     if method is None:
         raise _refuse(folder, f"method.name '{card.method.name}' is not one of {', '.join(sorted(METHODS))}")
     try:
-        inspect.signature(method).bind(None, None, progress=None, cancel=None, **card.method.arguments)
+        extras = asked_for(card.method.name, tensors=None, warn=None)
+        inspect.signature(method).bind(None, None, progress=None, cancel=None, **extras, **card.method.arguments)
     except TypeError as error:
         raise _refuse(folder, f"method.arguments do not fit '{card.method.name}' ({_one_line(error)})") from None
+
+
+def _load_tensors(card: Card, folder: Path, verify: bool) -> dict[str, NDArray[Any]]:
+    """The tensors of a classical method that works with some, checked by it; else none."""
+    if not card.has_tensors:
+        return {}
+    data, declared = read_tensors(folder, card, WEIGHTS, verify=verify)
+    arrays = arrays_of(folder, WEIGHTS, data, declared)
+    _check_tensors(card, arrays, folder)
+    return arrays
+
+
+def _check_tensors(card: Card, tensors: Mapping[str, NDArray[Any]], folder: Path | None) -> None:
+    from SynthGANLib.classical import TENSOR_CHECKS
+
+    if not card.has_tensors:
+        if tensors:
+            raise _refuse(folder, f"the method '{card.method.name}' takes no tensors")
+        return
+    try:
+        TENSOR_CHECKS[card.method.name](tensors)
+    except ValueError as problem:
+        raise _refuse(folder, f"'{WEIGHTS}' {problem}") from None
+
+
+def _read_only_copy(value: NDArray[Any]) -> NDArray[Any]:
+    copied = np.array(value, order="C")
+    copied.setflags(write=False)
+    if copied.dtype.kind == "f" and not np.isfinite(copied).all():
+        raise ModelError("The tensors of the model hold NaN or infinity.", next_step="Repair them first.")
+    return copied
 
 
 def _refuse(folder: Path | None, reason: str) -> ModelError:

@@ -5,6 +5,10 @@ from __future__ import annotations
 import hashlib
 import stat
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from SynthGANLib.card import CARD, VECTOR, WEIGHTS, Card
 from SynthGANLib.errors import ModelError
@@ -18,6 +22,10 @@ MAX_VECTOR_ELEMENTS = 2 * 2**20
 MAX_OTHER_BYTES = 16 * 2**20
 LITTER = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})
 """Files that file managers leave behind: never read, never copied, no reason to refuse a folder."""
+
+_NUMPY = {
+    "F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "|i1", "U8": "|u1",
+}  # fmt: skip
 
 _AGAIN = "Get the model again from its author, or remove the folder."
 
@@ -78,6 +86,24 @@ def read_tensors(folder: Path, card: Card, name: str, *, verify: bool = True) ->
     except TensorError as problem:
         raise refuse_folder(folder, f"'{name}' {problem}") from None
     return data, declared
+
+
+def arrays_of(folder: Path, name: str, data: bytes, declared: dict[str, Declared]) -> dict[str, NDArray[Any]]:
+    """The tensors of a checked file as arrays: read-only views of ``data``, nothing is copied.
+
+    Raises:
+        ModelError: a type that numpy does not have, or that is no number.
+    """
+    found: dict[str, NDArray[Any]] = {}
+    for key, item in declared.items():
+        if item.dtype not in _NUMPY:
+            raise refuse_folder(
+                folder, f"'{name}' stores '{key[:80]}' as {item.dtype}, which no classical method takes"
+            )
+        count = int(np.prod(item.shape, dtype=np.int64))
+        values = np.frombuffer(data, _NUMPY[item.dtype], count, item.begin)
+        found[key] = values.reshape(item.shape)
+    return found
 
 
 def check_folder(folder: Path) -> Card:

@@ -9,6 +9,7 @@ import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from safetensors.numpy import save as arrays_to_bytes
 from safetensors.torch import save as tensors_to_bytes
 
 from SynthGANLib.card import CARD, README, VECTOR, WEIGHTS, Card, FileSpec
@@ -55,8 +56,12 @@ def _write(model: Model, part: Path, attachments: dict[str, Path]) -> Card:
     if model.network is not None and model.vector is not None:
         contents[WEIGHTS] = tensors_to_bytes(model.stored_weights())
         contents[VECTOR] = tensors_to_bytes({"input": model.vector[0], "output": model.vector[1]})
+    if model.tensors:
+        contents[WEIGHTS] = arrays_to_bytes(dict(model.tensors))
     pictures = sorted(name for name in contents if name.endswith((".png", ".jpg")))
-    contents[README] = card_text(model.card, pictures=pictures, weights=len(contents.get(WEIGHTS, b""))).encode()
+    # the page says in which precision weights are stored; tensors of a classical method have types of their own
+    weights = 0 if model.network is None else len(contents[WEIGHTS])
+    contents[README] = card_text(model.card, pictures=pictures, weights=weights).encode()
     files = {name: FileSpec(hashlib.sha256(data).hexdigest(), len(data)) for name, data in sorted(contents.items())}
     card = dataclasses.replace(model.card, files=files)
     for name, data in {**contents, CARD: card.dumps().encode()}.items():

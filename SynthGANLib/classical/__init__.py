@@ -1,4 +1,4 @@
-"""Classical synthesis: methods without learned weights, called by the name in a model card."""
+"""Classical synthesis: methods without a network, called by the name in a model card."""
 
 from __future__ import annotations
 
@@ -8,18 +8,37 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from SynthGANLib.classical.atlas import atlas_ct, check_atlases
 from SynthGANLib.classical.tissue import tissue_ct
 
-METHODS: Mapping[str, Callable[..., NDArray[np.float32]]] = {"tissue": tissue_ct}
-"""name -> method(volume, mask, *, progress, cancel, **arguments) -> array (z,y,x) float32 in the target's unit."""
+METHODS: Mapping[str, Callable[..., NDArray[np.float32]]] = {"atlas": atlas_ct, "tissue": tissue_ct}
+"""name -> method(volume, mask, *, progress, cancel, **arguments) -> array (z,y,x) float32 in the target's unit.
 
-__all__ = ["METHODS", "tissue_ct"]
+A method with the parameter `tensors` is given the arrays of the model folder, one with `warn` a function that takes
+sentences for the user.
+"""
+
+TENSOR_CHECKS: Mapping[str, Callable[[Mapping[str, NDArray[Any]]], None]] = {"atlas": check_atlases}
+"""For each method of `SynthGANLib.card.METHODS_WITH_TENSORS`: raises ValueError, with a clause that follows the name of
+the file, for tensors it cannot work with. Called whenever a model is built or loaded."""
+
+__all__ = ["METHODS", "TENSOR_CHECKS", "atlas_ct", "tissue_ct"]
+
+_GIVEN = frozenset({"volume", "mask", "progress", "cancel", "tensors", "warn"})
+"""Parameters that the run fills in, never a card."""
 
 
 def argument_names(name: str) -> tuple[str, ...]:
     """Names of the arguments a card may give to a method; KeyError for an unknown method."""
     import inspect
 
-    skip = {"volume", "mask", "progress", "cancel"}
     parameters: Mapping[str, Any] = inspect.signature(METHODS[name]).parameters
-    return tuple(p for p in parameters if p not in skip)
+    return tuple(p for p in parameters if p not in _GIVEN)
+
+
+def asked_for(name: str, **offered: Any) -> dict[str, Any]:
+    """Those of the `offered` extras ("tensors", "warn") that the method `name` has a parameter for."""
+    import inspect
+
+    parameters = inspect.signature(METHODS[name]).parameters
+    return {key: value for key, value in offered.items() if key in parameters}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 import math
 import os
 import sys
@@ -192,7 +193,7 @@ def measure_bytes_per_voxel(network: nn.Module, shape: tuple[int, ...]) -> float
         ModelError: the network does not take an input of this shape.
     """
     voxels = shape[0] * math.prod(shape[2:])
-    first = next(network.parameters(), None)
+    first = next(itertools.chain(network.parameters(), network.buffers()), None)
     image = torch.zeros(shape, device=first.device if first is not None else "cpu")
     counter = _LiveBytes()
     try:

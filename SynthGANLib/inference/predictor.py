@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -91,7 +92,7 @@ class Predictor:
         self._memory = memory
         self._ladder = _Ladder(device, _largest_batch(device, spatial.dims))
         self._bytes_per_voxel: float | None = None
-        first = next(network.parameters(), None)
+        first = next(itertools.chain(network.parameters(), network.buffers()), None)
         self._home = first.device if first is not None else torch.device("cpu")
         self._training = network.training
 

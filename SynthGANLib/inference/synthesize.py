@@ -237,16 +237,20 @@ def _run_method(
     memory: int | None,
     reporter: Reporter,
 ) -> tuple[Float32, dict[str, Any]]:
-    """Result (1, z, y, x) of a method without weights, on the model's grid in the target's unit."""
-    from SynthGANLib.classical import METHODS
+    """Result (1, z, y, x) of a classical method, on the model's grid in the target's unit."""
+    from SynthGANLib.classical import METHODS, asked_for
 
     card = model.card
     inside = np.ones(image.shape, dtype=np.bool_) if body is None else body.inside
+    extras = asked_for(
+        card.method.name, tensors=model.tensors, warn=lambda sentence: reporter.remark("warning", sentence)
+    )
     result = METHODS[card.method.name](
         image,
         inside,
         progress=lambda _, fraction: reporter.advance(fraction),
         cancel=reporter.cancelled,
+        **extras,
         **card.method.arguments,
     )
     reporter.poll()

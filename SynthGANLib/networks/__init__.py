@@ -8,7 +8,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from SynthGANLib.classical.regression import REGRESSORS
 from SynthGANLib.errors import ModelError
+from SynthGANLib.networks.discriminators import DISCRIMINATORS
+from SynthGANLib.networks.generative import GENERATIVE
+from SynthGANLib.networks.translators import TRANSLATORS
 from SynthGANLib.networks.unet import MixtureUNet, UNet
 
 
@@ -25,6 +29,10 @@ NETWORKS: Mapping[str, Callable[..., nn.Module]] = {
     "Identity": Identity,
     "MixtureUNet": MixtureUNet,
     "UNet": UNet,
+    **TRANSLATORS,
+    **GENERATIVE,
+    **DISCRIMINATORS,
+    **REGRESSORS,
 }
 
 

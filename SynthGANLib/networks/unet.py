@@ -14,8 +14,30 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 _CONV = {2: nn.Conv2d, 3: nn.Conv3d}
-_NORM = {2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}
 _POOL = {2: F.avg_pool2d, 3: F.avg_pool3d}
+
+
+def _offset(norm: nn.InstanceNorm2d | nn.InstanceNorm3d, x: Tensor) -> Tensor:
+    """What an instance norm leaves of one voxel: its deviation from its mean is zero, so the offset."""
+    return x * 0.0 + norm.bias.reshape(1, -1, *([1] * (x.ndim - 2)))
+
+
+class Norm2d(nn.InstanceNorm2d):
+    """Affine instance norm that also takes images of one pixel, which torch's refuses."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return _offset(self, x) if x[0, 0].numel() == 1 else super().forward(x)
+
+
+class Norm3d(nn.InstanceNorm3d):
+    """Affine instance norm that also takes images of one voxel, which torch's refuses."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return _offset(self, x) if x[0, 0].numel() == 1 else super().forward(x)
+
+
+_NORM = {2: Norm2d, 3: Norm3d}
+
 
 
 def conv_block(dims: int, channels: Sequence[int]) -> nn.Sequential:

@@ -18,8 +18,9 @@ import torch
 from SynthGANLib.card import Card, MethodSpec, SourceSpec, SpatialSpec, TargetSpec, VectorSpec
 from SynthGANLib.model import Model
 from SynthGANLib.phantom import draw_head, simulate_mr
-from SynthGANLib.training.head_mr_ct import SHAPES, WINDOW, Config, build
+from SynthGANLib.training.head_mr_ct import LARGE, SMALL, WINDOW, Config, build
 from SynthGANLib.training.heads import GRID_MM
+from SynthGANLib.training.randomise import Contrasts
 
 LICENCE = "Apache-2.0"
 REVIEW = (
@@ -60,14 +61,14 @@ def tissue_card() -> Card:
 
 def head_card(config: Config, record: dict[str, Any], metrics: dict[str, Any]) -> Card:
     """The card of `head-mr-ct`; `record` tells how the run went."""
-    extents = sorted({n for shape in SHAPES for n in shape})
+    small, large = (sorted({n for shape in shapes for n in shape}) for shapes in (SMALL, LARGE))
     network = build(config)
     return Card(
         id="head-mr-ct",
-        version="0.1.0",
+        version="0.2.0",
         title="Head MR of any contrast to CT",
         description=(
-            "A 3D network that predicts, for every voxel of 1.5 mm, the share of five tissues and a remainder in HU. "
+            "A 3D network that predicts, for every voxel of 1 mm, the share of five tissues and a remainder in HU. "
             "Trained by domain randomisation: every training step deforms a real head's tissue map and draws a random "
             "MR contrast, field of view, resolution, shading and noise on one side and HU on the other, so it needs no "
             "particular sequence. A research demonstration: it has seen no real MR or CT in training."
@@ -83,8 +84,8 @@ def head_card(config: Config, record: dict[str, Any], metrics: dict[str, Any]) -
         ),
         spatial=SpatialSpec(
             dims=3,
-            tile_min=(80, 80, 80),
-            tile_max=(128, 128, 128),
+            tile_min=(96, 96, 96),
+            tile_max=(160, 160, 160),
             spacing=(GRID_MM,) * 3,
             multiple=network.multiple,
             overlap=0.25,
@@ -112,12 +113,14 @@ def head_card(config: Config, record: dict[str, Any], metrics: dict[str, Any]) -
                 f"kept out: {', '.join(config.held_out)}"
             ),
             "pairs": "simulated in every step from the labels; nothing was shown twice",
-            "patches": f"{config.batch} a step, {GRID_MM} mm, extents {extents[0]} to {extents[-1]}",
-            "loss": "absolute error in HU and cross-entropy of five tissues, bone and enclosed air weighted 2 to 2.5",
-            "optimiser": (
-                f"AdamW {config.rate:g}, warm-up, linear fall; second cycle from {config.second_rate:g}; "
-                "weights averaged"
+            "patches": (
+                f"{config.coarse_steps} steps of {config.coarse_batch} boxes of {small[0]} to {small[-1]} voxels of "
+                f"{config.coarse_spacing[0]:g} to {config.coarse_spacing[1]:g} mm, then "
+                f"{config.total - config.coarse_steps} steps of {config.batch} of {large[0]} to {large[-1]} voxels of "
+                f"{GRID_MM:g} mm"
             ),
+            "loss": "absolute error in HU and cross-entropy of five tissues, bone and enclosed air weighted 2 to 2.5",
+            "optimiser": f"AdamW, {_cycles(config)} along half a cosine to zero; weights averaged ({config.ema:g})",
             "seed": config.seed,
             **record,
         },
@@ -127,12 +130,22 @@ def head_card(config: Config, record: dict[str, Any], metrics: dict[str, Any]) -
     )
 
 
+def _cycles(config: Config) -> str:
+    """The learning rate's course in words."""
+    first = f"{config.steps} steps from {config.rate:g}"
+    return f"{first}, then {config.second_steps} from {config.second_rate:g}" if config.second_steps else first
+
+
 def vector_input() -> torch.Tensor:
-    """A small phantom head as test input (1,1,32,32,32), scaled as the normaliser would."""
-    mr = simulate_mr(draw_head(seed=5, spacing=7.0), "T1", 5).array
-    start = [max(0, n - 32) // 2 for n in mr.shape]
-    box = np.zeros((32, 32, 32), np.float32)
-    part = mr[tuple(slice(s, s + 32) for s in start)]
+    """A small phantom head as test input (1,1,64,32,32), scaled as the normaliser would.
+
+    Twice the network's multiple along one axis: at its coarsest level two voxels are left for the norm to compare.
+    """
+    mr = simulate_mr(draw_head(seed=5, spacing=5.0), "T1", 5).array
+    extents = (64, 32, 32)
+    start = [max(0, n - m) // 2 for n, m in zip(mr.shape, extents, strict=True)]
+    box = np.zeros(extents, np.float32)
+    part = mr[tuple(slice(s, s + m) for s, m in zip(start, extents, strict=True))]
     box[: part.shape[0], : part.shape[1], : part.shape[2]] = part / np.percentile(mr, 99.5)
     return torch.from_numpy(box)[None, None]
 
@@ -142,11 +155,17 @@ def bundle_tissue(out: Path) -> None:
     Model.build(tissue_card()).save(out / "tissue-mr-ct", force=True)
 
 
+def _plain(value: Any) -> Any:
+    """A setting from JSON as the configuration holds it."""
+    if isinstance(value, dict):
+        return Contrasts(value["physical"], tuple(value["sequences"]))
+    return tuple(value) if isinstance(value, list) else value
+
+
 def bundle_head(run: Path, out: Path, metrics: Path | None, pictures: Sequence[Path]) -> None:
     """Write `head-mr-ct` into `out` from the averaged weights of `run`."""
     settings = json.loads((run / "config.json").read_text())
-    arguments: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()}
-    config = Config(**arguments)
+    config = Config(**{name: _plain(value) for name, value in settings.items()})
     state = torch.load(run / "state.pt", weights_only=True)
     network = build(config)
     network.load_state_dict(state["average"])

@@ -3,14 +3,16 @@
     python -m SynthGANLib.training.head_mr_ct --labels FOLDER --out runs/head-mr-ct [--resume]
 
 Every step is drawn from (seed, step) alone, so a run that was interrupted and resumed sees what an uninterrupted one
-would have seen. The learning rate warms up, stays, and falls linearly to zero over the last fifth of the first
-`steps`; a second cycle of `second` steps starts lower and falls all the way.
+would have seen. Small boxes of coarser voxels come first (many contrasts in little time: how dark things in this image
+are to be read), then large boxes on the network's own grid (where the borders lie), under one schedule; a second cycle
+goes on with large boxes that hold more of the skull and fewer invented contrasts, for the error that is measured.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import time
 from collections.abc import Sequence
@@ -21,39 +23,57 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.data import DataLoader, Dataset
 
 from SynthGANLib.networks.unet import MixtureUNet
-from SynthGANLib.training.heads import Head, load_heads
-from SynthGANLib.training.randomise import CLASS_HU, draw_pair
+from SynthGANLib.training.heads import GRID_MM, Head, load_heads
+from SynthGANLib.training.randomise import CLASS_HU, Contrasts, draw_pair
 
 WINDOW = (-1024.0, 2000.0)
-SHAPES = ((80, 80, 80), (64, 96, 80), (96, 80, 64), (80, 64, 96), (64, 80, 96), (112, 64, 64), (64, 64, 112))
+SAVE_EVERY = 50
+SMALL = ((64, 64, 64), (96, 64, 64), (64, 96, 64), (64, 64, 96))
+LARGE = ((96, 96, 96), (128, 96, 96), (96, 128, 96), (96, 96, 128), (64, 128, 128), (128, 64, 128), (128, 128, 64))
+FIRST = Contrasts(0.7, ("T1-IR", "T1-SE", "T1-GRE", "T2", "PD", "FLAIR"))
+SECOND = Contrasts(0.85, ("T1", "T1", "T1-IR", "T1-SE", "T1-GRE", "T2", "PD", "FLAIR"))
 
 
 @dataclass(frozen=True)
 class Config:
-    """What determines the weights: everything here and the label maps.
+    """What determines the weights: everything here, the boxes' extents above, and the label maps.
 
-    `entropy` and `error` weigh the two losses before and during the fall of the learning rate: tissues first, since
-    the absolute error alone stays long at the constant guess; the measured quantity last. `emphasis` is the power of
-    the weights that favour bone and enclosed air. After `wander_steps` the boxes stay near the middle of the head:
-    instance norms see mostly tissue then, as they do in a tile of a whole head.
+    `entropy` and `error` weigh the two losses at the start and from four fifths of the run on, linearly between:
+    tissues first, since the absolute error alone stays long at the constant guess; the measured quantity last.
+    `emphasis` is the power of the weights that favour bone and enclosed air, on the same line; the second cycle has
+    none. The learning rate warms up and falls along half a cosine in each cycle. `pull` is how far a box is drawn from
+    a random voxel of the body to the middle of the head, `contrasts` what is drawn: the second cycle knows MPRAGE,
+    which shows the fluid around the brain, besides the inversion recovery that hides it.
     """
 
     held_out: tuple[str, ...] = ("head_05_labels", "head_09_labels", "head_16_labels")
-    widths: tuple[int, ...] = (16, 48, 96, 128)
-    steps: int = 2000
-    second: int = 1000
-    second_rate: float = 8e-4
+    widths: tuple[int, ...] = (16, 48, 96, 96, 128)
+    coarse_steps: int = 1800
+    coarse_spacing: tuple[float, float] = (1.0, 1.6)
+    coarse_batch: int = 2
+    steps: int = 4300
     batch: int = 1
     rate: float = 1.5e-3
     entropy: tuple[float, float] = (1.0, 0.3)
     error: tuple[float, float] = (2.0, 6.0)
     emphasis: tuple[float, float] = (1.0, 0.4)
-    wander_steps: int = 650
+    pull: tuple[float, float] = (0.2, 0.9)
+    contrasts: Contrasts = FIRST
+    second_steps: int = 6000
+    second_rate: float = 7e-4
+    second_pull: tuple[float, float] = (0.15, 0.6)
+    second_contrasts: Contrasts = SECOND
     warm_up: int = 100
-    ema: float = 0.995
-    seed: int = 2026
+    ema: float = 0.998
+    seed: int = 2027
+
+    @property
+    def total(self) -> int:
+        """Steps of both cycles."""
+        return self.steps + self.second_steps
 
 
 def normalise(hu: Tensor) -> Tensor:
@@ -71,18 +91,39 @@ def build(config: Config) -> MixtureUNet:
     return network
 
 
-def batch_of(heads: Sequence[Head], config: Config, step: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """mr, target (B,1,z,y,x), classes, weight (B,z,y,x) of one step."""
-    draw = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
-    shape = SHAPES[int(torch.randint(len(SHAPES), (), generator=draw))]
-    pairs = []
-    for item in range(config.batch):
-        head = heads[int(torch.randint(len(heads), (), generator=draw))]
-        pull = (0.0, 0.5) if step < config.wander_steps else (0.4, 0.95)
-        pairs.append(draw_pair(head, shape, (config.seed * 7919 + step) * 64 + item, pull))
-    mr = torch.stack([p.mr for p in pairs]).unsqueeze(1)
-    hu = torch.stack([p.hu for p in pairs]).unsqueeze(1)
-    return mr, normalise(hu), torch.stack([p.classes for p in pairs]), torch.stack([p.weight for p in pairs])
+class Draws(Dataset[tuple[Tensor, Tensor, Tensor, Tensor]]):
+    """What each step sees: mr, target (B,1,z,y,x), classes, weight (B,z,y,x); item = step."""
+
+    def __init__(self, heads: Sequence[Head], config: Config) -> None:
+        self.heads, self.config = heads, config
+
+    def __len__(self) -> int:
+        return self.config.total
+
+    def __getitem__(self, step: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        config = self.config
+        coarse, second = step < config.coarse_steps, step >= config.steps
+        pull = config.second_pull if second else config.pull
+        contrasts = config.second_contrasts if second else config.contrasts
+        shapes = SMALL if coarse else LARGE
+        spacing = config.coarse_spacing if coarse else (GRID_MM, GRID_MM)
+        draw = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
+        shape = shapes[int(torch.randint(len(shapes), (), generator=draw))]
+        pairs = []
+        for item in range(config.coarse_batch if coarse else config.batch):
+            head = self.heads[int(torch.randint(len(self.heads), (), generator=draw))]
+            seed = (config.seed * 7919 + step) * 64 + item
+            pairs.append(draw_pair(head, shape, seed, pull, spacing, contrasts))
+        mr = torch.stack([p.mr for p in pairs]).unsqueeze(1)
+        hu = torch.stack([p.hu for p in pairs]).unsqueeze(1)
+        return mr, normalise(hu), torch.stack([p.classes for p in pairs]), torch.stack([p.weight for p in pairs])
+
+
+def emphasised(weight: Tensor, config: Config, step: int) -> Tensor:
+    """The voxels' weights in this step: bone and enclosed air count more in the first cycle only."""
+    if step >= config.steps:
+        return weight.clamp_max(1.0)
+    return weight ** between(config.emphasis, config, step)
 
 
 def losses(network: MixtureUNet, mr: Tensor, target: Tensor, classes: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -95,15 +136,20 @@ def losses(network: MixtureUNet, mr: Tensor, target: Tensor, classes: Tensor, we
 
 
 def rate_at(config: Config, step: int) -> float:
-    """Learning rate of a step: warm-up, plateau, linear fall over the last fifth; then the second cycle's fall."""
-    if step >= config.steps:
-        return config.second_rate * (config.steps + config.second - step) / config.second
-    return config.rate * min(1.0, (step + 1) / config.warm_up, (config.steps - step) / falling(config))
+    """Learning rate of a step: in each cycle a linear warm-up, then half a cosine down to zero."""
+    second = step >= config.steps
+    begin, length = (config.steps, config.second_steps) if second else (0, config.steps)
+    rate = config.second_rate if second else config.rate
+    if step - begin < config.warm_up:
+        return rate * (step - begin + 1) / config.warm_up
+    done = (step - begin - config.warm_up) / max(1, length - config.warm_up)
+    return rate * 0.5 * (1.0 + math.cos(math.pi * done))
 
 
-def falling(config: Config) -> int:
-    """How many of the first cycle's last steps the learning rate falls over."""
-    return max(1, config.steps // 5)
+def between(ends: tuple[float, float], config: Config, step: int) -> float:
+    """The first value at the start, the second from four fifths of the run on, linear between."""
+    done = min(1.0, step / max(1.0, 0.8 * config.steps))
+    return ends[0] + (ends[1] - ends[0]) * done
 
 
 def save_state(path: Path, state: dict[str, Any]) -> None:
@@ -113,8 +159,11 @@ def save_state(path: Path, state: dict[str, Any]) -> None:
     os.replace(part, path)
 
 
-def train(labels: Path, out: Path, config: Config, *, resume: bool = False) -> MixtureUNet:
-    """Run the training; returns the averaged network. Checkpoints and a JSONL log go to `out`."""
+def train(labels: Path, out: Path, config: Config, *, resume: bool = False, workers: int = 1) -> MixtureUNet:
+    """Run the training; returns the averaged network. Checkpoints and a JSONL log go to `out`.
+
+    `workers` processes draw pairs ahead of the steps; their number does not change what is drawn.
+    """
     out.mkdir(parents=True, exist_ok=True)
     heads, _ = load_heads(labels, config.held_out)
     network = build(config)
@@ -130,14 +179,12 @@ def train(labels: Path, out: Path, config: Config, *, resume: bool = False) -> M
     (out / "config.json").write_text(json.dumps(asdict(config), indent=1))
     log = (out / "log.jsonl").open("a", encoding="utf-8")
     began, sums, count = time.monotonic(), [0.0, 0.0], 0
-    total = config.steps + config.second
-    for step in range(first, total):
+    feed = DataLoader(Draws(heads, config), batch_size=None, sampler=range(first, config.total), num_workers=workers)
+    for step, (mr, target, classes, weight) in enumerate(feed, first):
         for group in optimiser.param_groups:
             group["lr"] = rate_at(config, step)
-        phase = int(config.steps - step <= falling(config))
-        mr, target, classes, weight = batch_of(heads, config, step)
-        entropy, error = losses(network, mr, target, classes, weight ** config.emphasis[phase])
-        loss = config.entropy[phase] * entropy + config.error[phase] * error
+        entropy, error = losses(network, mr, target, classes, emphasised(weight, config, step))
+        loss = between(config.entropy, config, step) * entropy + between(config.error, config, step) * error
         if not torch.isfinite(loss):
             raise FloatingPointError(f"the loss is not finite at step {step}; lower the learning rate")
         optimiser.zero_grad(set_to_none=True)
@@ -151,7 +198,7 @@ def train(labels: Path, out: Path, config: Config, *, resume: bool = False) -> M
         sums[0] += float(entropy.detach())
         sums[1] += float(error.detach()) * (WINDOW[1] - WINDOW[0]) / 2.0
         count += 1
-        if (step + 1) % 50 == 0 or step + 1 == total:
+        if (step + 1) % SAVE_EVERY == 0 or step + 1 == config.total:
             spent = seconds + time.monotonic() - began
             row = {
                 "step": step + 1,
@@ -182,12 +229,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--labels", type=Path, required=True, help="folder of whole-head label maps (*.nii.gz)")
     parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints and the log")
-    parser.add_argument("--steps", type=int, default=Config.steps, help="of the first cycle")
-    parser.add_argument("--second", type=int, default=Config.second, help="steps of the second cycle")
+    parser.add_argument("--workers", type=int, default=1, help="processes that draw pairs ahead of the steps")
     parser.add_argument("--seed", type=int, default=Config.seed)
     parser.add_argument("--resume", action="store_true", help="go on from the folder's checkpoint")
     given = parser.parse_args(arguments)
-    train(given.labels, given.out, Config(steps=given.steps, second=given.second, seed=given.seed), resume=given.resume)
+    train(given.labels, given.out, Config(seed=given.seed), resume=given.resume, workers=given.workers)
     return 0
 
 

@@ -15,8 +15,8 @@ from SynthGANLib.phantom.anatomy import CAVITY, distance_mm, mark_cavities, tiss
 from SynthGANLib.phantom.tissues import EYE, SKIN
 from SynthGANLib.volume import Volume, read_volume
 
-GRID_MM = 1.5
-"""The network's grid: a compromise between the skull's two tables and a crop that shows where it lies."""
+GRID_MM = 1.0
+"""The network's grid, that of the label maps: a CT taken to 1.5 mm and back loses 60 HU of body MAE, to 1 mm 6 HU."""
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 Every draw deforms the anatomy, splits soft tissue into fat and muscle, and gives the tissues either the signal of a
 random clinical sequence or random brightness; then bias field, resolution, field of view, noise and gain. The idea is
 SynthSeg's (Billot et al., Med Image Anal 86:102789, 2023), here with HU on the other side.
-Shapes are (z,y,x) at `GRID_MM`.
+Shapes are (z,y,x); the voxels of a draw are `spacing` mm wide, one number for the whole draw.
 """
 
 from __future__ import annotations
@@ -44,10 +44,11 @@ _CLASS[CORTICAL] = 4
 
 
 class Dice:
-    """Random numbers from one explicit generator."""
+    """Random numbers from one explicit generator, for voxels of `spacing` mm."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, spacing: float = GRID_MM) -> None:
         self.g = Generator().manual_seed(seed)
+        self.spacing = spacing
 
     def uniform(self, low: float, high: float) -> float:
         return low + (high - low) * float(torch.rand((), generator=self.g))
@@ -63,7 +64,7 @@ class Dice:
 
     def field(self, shape: tuple[int, ...], scale: float) -> Tensor:
         """Smooth field (z,y,x), about zero mean and unit variance, features of `scale` mm."""
-        knots = [max(2, math.ceil(n * GRID_MM / scale) + 1) for n in shape]
+        knots = [max(2, math.ceil(n * self.spacing / scale) + 1) for n in shape]
         coarse = self.normal(1, 1, *knots) * 1.6  # linear interpolation takes about 0.6 of the deviation
         return F.interpolate(coarse, shape, mode="trilinear", align_corners=True)[0, 0]
 
@@ -90,7 +91,8 @@ def sample_points(head: Head, shape: tuple[int, int, int], dice: Dice, pull: tup
     # drawn towards the middle, so that the box holds more of the head than of the air around it
     centre = torch.lerp(place.float(), size / 2, dice.uniform(*pull))
     angles = [math.radians(dice.uniform(-a, a)) for a in (20.0, 12.0, 12.0)]
-    matrix = torch.diag(torch.tensor([1.0 / dice.uniform(0.87, 1.13) for _ in range(3)]))
+    step = dice.spacing / GRID_MM
+    matrix = torch.diag(torch.tensor([step / dice.uniform(0.87, 1.13) for _ in range(3)]))
     for axis, angle in enumerate(angles):
         turn = torch.eye(3)
         a, b = [i for i in range(3) if i != axis]
@@ -100,10 +102,10 @@ def sample_points(head: Head, shape: tuple[int, int, int], dice: Dice, pull: tup
     if dice.chance(0.5):
         matrix[2] = -matrix[2]  # left-right
     axes = [torch.arange(n, dtype=torch.float32) - (n - 1) / 2 for n in shape]
-    bend = dice.uniform(0.5, 4.0) if dice.chance(0.8) else 0.0
+    bend = dice.uniform(0.5, 4.0) / GRID_MM if dice.chance(0.8) else 0.0
     points = []
     for row, middle in zip(matrix.tolist(), centre.tolist(), strict=True):
-        parts = [step * axis for step, axis in zip(row, axes, strict=True)]
+        parts = [slope * axis for slope, axis in zip(row, axes, strict=True)]
         line = parts[0][:, None, None] + parts[1][None, :, None] + parts[2][None, None] + middle
         points.append(line + bend * dice.field(shape, 28.0) if bend else line)
     return torch.stack(points, -1)
@@ -124,11 +126,21 @@ class Sampler:
         return torch.take(volume, self.flat) * self.inside
 
 
-def tissue_signal(share: Tensor, dice: Dice) -> Tensor:
+@dataclass(frozen=True)
+class Contrasts:
+    """A share `physical` of the draws follows the signal equation of one of `sequences`, the others are random."""
+
+    physical: float = 0.7
+    sequences: tuple[str, ...] = tuple(RANGES)
+
+
+ANY = Contrasts()
+
+
+def tissue_signal(share: Tensor, dice: Dice, contrasts: Contrasts = ANY) -> Tensor:
     """Signal (tissue,) of one draw, the brightest common tissue at about 1."""
-    if dice.chance(0.7):
-        names = list(RANGES)
-        sequence = drawn(names[dice.integer(len(names))], dice.uniform)
+    if dice.chance(contrasts.physical):
+        sequence = drawn(contrasts.sequences[dice.integer(len(contrasts.sequences))], dice.uniform)
         jitter = [torch.exp(0.12 * dice.normal(_N)) for _ in range(3)]
         level = signal(sequence, _T1 * jitter[0], _T2 * jitter[1], _PD * jitter[2], torch.exp)
     else:
@@ -164,11 +176,11 @@ def blur(x: Tensor, sigma: float) -> Tensor:
 def acquire(mr: Tensor, dice: Dice) -> Tensor:
     """Resolution, field of view and Rician noise of one acquisition; the result lies on the same grid."""
     shape = tuple(mr.shape)
-    mr = blur(mr, dice.uniform(0.0, 0.7))
+    mr = blur(mr, dice.uniform(0.0, 1.0) / dice.spacing)
     acquired = list(shape)
     if dice.chance(0.3):
         axis = 0 if dice.chance(0.6) else dice.integer(3)
-        acquired[axis] = max(4, round(shape[axis] / dice.uniform(1.3, 4.0)))
+        acquired[axis] = max(4, round(shape[axis] * dice.spacing / dice.uniform(1.6, 6.0)))
         mr = F.interpolate(mr[None, None], acquired, mode="area")[0, 0]
     sigma = dice.uniform(0.0, 0.045) if dice.chance(0.9) else dice.uniform(0.045, 0.09)
     mr = torch.hypot(mr + sigma * dice.normal(*acquired), sigma * dice.normal(*acquired))
@@ -177,12 +189,20 @@ def acquire(mr: Tensor, dice: Dice) -> Tensor:
     return mr
 
 
-def draw_pair(head: Head, shape: tuple[int, int, int], seed: int, pull: tuple[float, float] = (0.0, 0.5)) -> Pair:
-    """One pair on a (z,y,x) grid of `GRID_MM`, wholly determined by `seed`.
+def draw_pair(
+    head: Head,
+    shape: tuple[int, int, int],
+    seed: int,
+    pull: tuple[float, float] = (0.2, 0.9),
+    spacing: tuple[float, float] = (GRID_MM, GRID_MM),
+    contrasts: Contrasts = ANY,
+) -> Pair:
+    """One pair on a (z,y,x) grid whose isotropic spacing lies within `spacing` mm, wholly determined by `seed`.
 
     `pull` is how far (0 to 1) the box's centre is drawn from a random body voxel to the middle of the head.
     """
     dice = Dice(seed)
+    dice.spacing = dice.uniform(*spacing)
     sampler = Sampler(sample_points(head, shape, dice, pull), head.codes.shape)
     codes = sampler.take(head.codes).long()
     soft = codes == SOFT
@@ -192,7 +212,7 @@ def draw_pair(head: Head, shape: tuple[int, int, int], seed: int, pull: tuple[fl
         split = dice.field(shape, 12.0) + tendency + dice.uniform(-0.5, 0.5) > 0
         codes = torch.where(soft, torch.where(split, FAT, MUSCLE), codes)
 
-    level = tissue_signal(head.share, dice)
+    level = tissue_signal(head.share, dice, contrasts)
     texture = dice.uniform(0.0, 0.10)
     mr = level[codes] * (1.0 + texture * dice.field(shape, 4.0) + 0.4 * texture * dice.normal(*shape)).clamp_min(0)
     mr = mr * torch.exp(dice.uniform(0.0, 0.3) * dice.field(shape, 60.0))
@@ -209,7 +229,7 @@ def draw_pair(head: Head, shape: tuple[int, int, int], seed: int, pull: tuple[fl
 
     offset = _HU + 0.3 * _SPREAD * dice.normal(_N)
     hu = offset[codes] + _SPREAD[codes] * (0.8 * dice.field(shape, 7.0))
-    hu = blur(hu, dice.uniform(0.3, 0.5))
+    hu = blur(hu, dice.uniform(0.4, 0.6) / dice.spacing)
     classes = _CLASS[codes]
     weight = weight * torch.tensor([0.2, 1.0, 1.0, 2.0, 2.5])[classes]
     weight = torch.where((codes == CAVITY) & (weight > 0), 2.5, weight)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 
 from SynthGANLib.errors import ModelError
 from SynthGANLib.networks import NETWORKS, build
@@ -106,3 +107,21 @@ def test_unknown_network_and_argument_are_named():
         build("Resnet99", {})
     with pytest.raises(ModelError, match="depth_of_field"):
         build("UNet", {"depth_of_field": 3})
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_coarsest_level_of_one_voxel_is_left_with_the_offset(dims):
+    """The smallest tile a U-Net takes has one voxel at its coarsest level, whose deviation from its mean is zero."""
+    torch.manual_seed(1)
+    network = UNet(dims, widths=(4, 4, 8)).eval()
+    norm = network.down[-1][-2]
+    norm.bias.data.uniform_(-1, 1)
+    x = torch.randn(2, 1, *[network.multiple] * dims)
+    assert network(x).shape == x.shape
+    one = torch.randn(2, 8, *[1] * dims)
+    expected = norm.bias.detach().reshape(1, 8, *[1] * dims).expand_as(one)
+    torch.testing.assert_close(norm(one), expected)
+    more = torch.randn(2, 8, *[3] * dims)
+    reference = nn.InstanceNorm2d(8, affine=True) if dims == 2 else nn.InstanceNorm3d(8, affine=True)
+    reference.load_state_dict(norm.state_dict())
+    assert torch.equal(norm(more), reference(more))

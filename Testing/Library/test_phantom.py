@@ -206,3 +206,48 @@ def test_real_head_labels(shared_data):
     ct = simulate_ct(head, 2)
     assert np.median(ct.array[head.array == CORTICAL]) > 600
     assert np.median(ct.array[head.array == CAVITY]) < -600
+
+
+def pulse_by_pulse(sequence, t1):
+    """Longitudinal magnetisation in the middle of the train, every pulse and every pause stepped through."""
+    train = sequence.lines * sequence.echo_spacing
+    turn = math.cos(math.radians(sequence.flip))
+    m = middle = 1.0
+    for _ in range(60):
+        m = 1 + (-m - 1) * math.exp(-(sequence.ti - train / 2) / t1)
+        for line in range(sequence.lines):
+            middle = m if line == sequence.lines // 2 else middle
+            m = 1 + (m * turn - 1) * math.exp(-sequence.echo_spacing / t1)
+        m = 1 + (m - 1) * math.exp(-(sequence.tr - sequence.ti - train / 2) / t1)
+    return middle
+
+
+@pytest.mark.parametrize("t1", [350.0, 500.0, 850.0, 1550.0, 4300.0])
+def test_mprage_against_every_pulse(t1):
+    sequence = named("T1")
+    expected = abs(pulse_by_pulse(sequence, t1)) * math.sin(math.radians(sequence.flip)) * math.exp(-sequence.te / 80.0)
+    assert signal(sequence, np.float64(t1), 80.0, 1.0) == pytest.approx(expected, rel=0.02)
+
+
+def test_mprage_of_weak_pulses_is_inversion_recovery():
+    """With flip angles towards zero the train disturbs nothing: 1 - 2 exp(-TI/T1) / (1 + exp(-TR/T1))."""
+    weak = Sequence("mprage", 2300.0, 1e-6, 900.0, flip=0.01)
+    t1 = np.array([400.0, 900.0, 4000.0])
+    found = signal(weak, t1, 80.0, 1.0) / math.sin(math.radians(0.01))
+    expected = np.abs(1 - 2 * np.exp(-900.0 / t1) / (1 + np.exp(-2300.0 / t1)))
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+
+
+def test_mprage_shows_fluid_that_inversion_recovery_hides():
+    fluid, bone = (next(t for t in TISSUES if t.name == name) for name in ("cerebrospinal fluid", "cortical bone"))
+    ratio = {
+        name: signal(named(name), fluid.t1, fluid.t2, fluid.pd) / signal(named(name), bone.t1, bone.t2, bone.pd)
+        for name in ("T1", "T1-IR")
+    }
+    assert ratio["T1"] > 2.5
+    assert ratio["T1-IR"] < 1.0
+
+
+def test_train_that_does_not_fit_is_refused():
+    with pytest.raises(ValueError, match="does not fit"):
+        signal(Sequence("mprage", 900.0, 3.0, 850.0, flip=9.0), 800.0, 80.0, 1.0)

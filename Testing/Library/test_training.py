@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from SynthGANLib.errors import InputError
 from SynthGANLib.phantom import HEAD_LABELS, draw_head
 from SynthGANLib.phantom.tissues import CORTICAL
 from SynthGANLib.training import head_mr_ct
-from SynthGANLib.training.head_mr_ct import Config, build, falling, losses, normalise, rate_at, train
+from SynthGANLib.training.head_mr_ct import Config, Draws, between, build, emphasised, losses, normalise, rate_at, train
 from SynthGANLib.training.heads import load_heads
 from SynthGANLib.training.randomise import Dice, blur, draw_pair
 
@@ -40,13 +41,14 @@ def heads(labels):
 
 @pytest.fixture
 def tiny(monkeypatch):
-    monkeypatch.setattr(head_mr_ct, "SHAPES", ((24, 24, 24), (16, 32, 24)))
-    return Config(held_out=("head_2",), widths=(2, 3), steps=6, second=0, batch=1, warm_up=2)
+    monkeypatch.setattr(head_mr_ct, "SMALL", ((16, 16, 16), (16, 24, 16)))
+    monkeypatch.setattr(head_mr_ct, "LARGE", ((24, 24, 24), (16, 32, 24)))
+    return Config(held_out=("head_2",), widths=(2, 3), coarse_steps=3, steps=5, second_steps=3, batch=1, warm_up=1)
 
 
 def test_held_out_heads_stay_out(labels, heads):
     assert [h.name for h in heads] == ["head_1.nii.gz"]
-    assert heads[0].codes.shape[0] == pytest.approx(58 * 1.6 / 1.5, abs=2)  # 1.6 mm labels on the 1.5 mm grid
+    assert heads[0].codes.shape[0] == pytest.approx(58 * 1.6, abs=2)  # 1.6 mm labels on the 1 mm grid
     with pytest.raises(InputError, match="held-out"):
         load_heads(labels, ("head_9",))
     with pytest.raises(InputError, match="no label map"):
@@ -100,28 +102,70 @@ def test_fields_are_standard():
     assert 0.6 < float(field.std()) < 1.4
 
 
-def test_rate_warms_up_stays_and_falls():
-    config = Config(steps=100, second=50, warm_up=10)
-    assert rate_at(config, 0) == pytest.approx(config.rate / 10)
-    assert rate_at(config, 50) == config.rate
-    assert rate_at(config, 90) == pytest.approx(config.rate * 10 / falling(config))
-    assert rate_at(config, 100) == config.second_rate
-    assert rate_at(config, 149) == pytest.approx(config.second_rate / 50)
+def test_rate_warms_up_and_falls_to_zero_in_each_cycle():
+    config = Config(steps=110, second_steps=60, warm_up=10)
+    for rate, begin, end in ((config.rate, 0, 110), (config.second_rate, 110, 170)):
+        assert rate_at(config, begin) == pytest.approx(rate / 10)
+        assert rate_at(config, begin + 9) == rate_at(config, begin + 10) == pytest.approx(rate)
+        middle = begin + 10 + (end - begin - 10) // 2
+        assert rate_at(config, middle) == pytest.approx(rate / 2)  # half way down half a cosine
+        rates = [rate_at(config, step) for step in range(begin + 10, end)]
+        assert all(later < earlier for earlier, later in pairwise(rates))
+        assert rates[-1] < 0.002 * rate
 
 
-def test_interrupted_training_ends_in_the_same_bits(labels, tiny, tmp_path):
-    whole = train(labels, tmp_path / "whole", tiny)
-    # the same run, stopped at a checkpoint and taken up again: the schedule still knows all six steps
+def test_bone_counts_more_in_the_first_cycle_only():
+    config = Config(steps=100, second_steps=50)
+    weight = torch.tensor([0.0, 0.2, 1.0, 2.5])  # unseen, outside, soft tissue, bone
+    assert torch.equal(emphasised(weight, config, 0), weight)
+    torch.testing.assert_close(emphasised(weight, config, 99), weight**0.4)
+    assert torch.equal(emphasised(weight, config, 100), torch.tensor([0.0, 0.2, 1.0, 1.0]))
+
+
+def test_weights_of_the_losses_move_on_a_line():
+    config = Config(steps=100)
+    assert between((1.0, 0.2), config, 0) == 1.0
+    assert between((1.0, 0.2), config, 40) == pytest.approx(0.6)
+    assert between((1.0, 0.2), config, 80) == between((1.0, 0.2), config, 99) == pytest.approx(0.2)
+
+
+def test_stages_differ_in_voxel_batch_and_box(heads, tiny):
+    draws = Draws(heads, tiny)
+    shapes = [tuple(draws[step][0].shape) for step in range(len(draws))]
+    assert len(shapes) == 8
+    assert all(shape[0] == 2 and shape[2:] in head_mr_ct.SMALL for shape in shapes[:3])
+    assert all(shape[0] == 1 and shape[2:] in head_mr_ct.LARGE for shape in shapes[3:])
+
+
+def test_spacing_of_a_draw_is_in_the_range_and_scales_the_anatomy(heads):
+    """The same box with voxels twice as wide holds more of the head's outline: more of it is air and skin."""
+    fine = [float((draw_pair(heads[0], (48,) * 3, seed, (1.0, 1.0)).classes != 0).float().mean()) for seed in range(6)]
+    wide = [
+        float((draw_pair(heads[0], (48,) * 3, seed, (1.0, 1.0), (2.0, 2.0)).classes != 0).float().mean())
+        for seed in range(6)
+    ]
+    assert np.mean(wide) < np.mean(fine) - 0.05
+
+
+class Stopped(Exception):
+    """A run that was ended from outside."""
+
+
+def test_interrupted_training_ends_in_the_same_bits(labels, tiny, tmp_path, monkeypatch):
+    whole = train(labels, tmp_path / "whole", tiny, workers=0)
+    monkeypatch.setattr(head_mr_ct, "SAVE_EVERY", 2)
     original = head_mr_ct.rate_at
-    stopped = replace(tiny, steps=3)
-    head_mr_ct.rate_at = lambda config, step: original(tiny, step)
-    fall = head_mr_ct.falling
-    head_mr_ct.falling = lambda config: fall(tiny) if config.steps == 6 else 0
-    try:
-        train(labels, tmp_path / "part", stopped)
-    finally:
-        head_mr_ct.rate_at, head_mr_ct.falling = original, fall
-    resumed = train(labels, tmp_path / "part", tiny, resume=True)
+
+    def until_the_seventh(config, step):
+        if step == 6:
+            raise Stopped
+        return original(config, step)
+
+    monkeypatch.setattr(head_mr_ct, "rate_at", until_the_seventh)
+    with pytest.raises(Stopped):
+        train(labels, tmp_path / "part", tiny, workers=0)
+    monkeypatch.setattr(head_mr_ct, "rate_at", original)
+    resumed = train(labels, tmp_path / "part", tiny, resume=True, workers=1)  # who draws the pairs makes no difference
     for name, value in whole.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[name]), name
 

@@ -278,7 +278,8 @@ def test_volume_says_where_it_is(oblique_volume):
 
 
 def test_errors_say_how_to_leave():
-    assert {kind.exit_code for kind in SynthGANError.__subclasses__()} == {2, 3, 4, 130}
+    kinds = [kind for kind in SynthGANError.__subclasses__() if kind.__module__ == "SynthGANLib.errors"]
+    assert {kind.exit_code for kind in kinds} == {2, 3, 4, 130}
     error = InputError("The file is broken.", next_step="Mend it.")
     assert (str(error), error.next_step, error.kind) == ("The file is broken.", "Mend it.", "input")
 

@@ -1,0 +1,225 @@
+"""The training side of the ``synthgan`` command: train, recipes, export.
+
+Exit codes beside the usual ones: a training that Ctrl-C or SIGTERM ends finishes its step, saves, and exits with 130
+or 143; it is continued with ``--resume``. Losses or gradients that are no longer finite end it with 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from SynthGANLib.errors import CancelledError
+
+
+def add_commands(commands: Any) -> None:
+    """Add the parsers to the command's subparsers; nothing heavy is imported before one of them runs."""
+    command = commands.add_parser("train", allow_abbrev=False, help="train a recipe on a data list")
+    command.add_argument("recipe", metavar="RECIPE", help="name of a recipe (see 'synthgan recipes')")
+    command.add_argument("--data", required=True, metavar="FILE", help="data list (JSON)")
+    command.add_argument("--out", required=True, metavar="FOLDER", help="folder of the run, such as runs/NAME")
+    command.add_argument(
+        "--set",
+        nargs="+",
+        action="extend",
+        default=[],
+        dest="settings",
+        metavar="NAME=VALUE",
+        help="settings by dotted names: steps=500 config.l1=50 optimisers.generator.rate=1e-4 spatial.axis=coronal",
+    )
+    command.add_argument("--tiny", action="store_true", help="the size that trains in seconds on a CPU")
+    command.add_argument("--resume", action="store_true", help="continue the run in FOLDER")
+    command.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:0 or mps (default: %(default)s)")
+    command.add_argument("--amp", choices=("none", "bf16", "fp16"), default="none", help="precision of the networks")
+    command.add_argument("--seed", type=_whole, default=0, metavar="N", help="decides every draw (default: 0)")
+    command.add_argument("--warm-up", type=_whole, default=0, metavar="STEPS", help="steps in which the rates rise")
+    command.add_argument("--validate-every", type=_count, default=1000, metavar="STEPS", help="default: %(default)s")
+    command.add_argument("--save-every", type=_count, default=1000, metavar="STEPS", help="default: %(default)s")
+    command.add_argument("--log-every", type=_count, default=50, metavar="STEPS", help="default: %(default)s")
+    command.add_argument("--workers", type=_whole, default=2, metavar="N", help="threads that draw batches ahead")
+    command.add_argument(
+        "--full-disk", choices=("continue", "stop"), default="continue", help="what to do if a checkpoint fails"
+    )
+    command.add_argument("--tensorboard", action="store_true", help="also write curves and pictures for TensorBoard")
+    command.set_defaults(run=_train)
+
+    command = commands.add_parser("recipes", allow_abbrev=False, help="list the systems that can be trained")
+    command.add_argument("--find", default="", metavar="TEXT", help="only those whose description has TEXT")
+    command.set_defaults(run=_recipes)
+
+    command = commands.add_parser("export", allow_abbrev=False, help="make a model folder of a training run")
+    command.add_argument("training_run", metavar="RUN", help="folder that 'synthgan train' wrote")
+    command.add_argument("--out", required=True, metavar="FOLDER", help="model folder to write")
+    command.add_argument("--id", default="", help="id of the model (default: recipe and modalities)")
+    command.add_argument("--title", default="", help="its title")
+    command.add_argument("--anatomy", default="", help="body part, such as head")
+    command.add_argument("--licence", default="", help="licence of the weights")
+    command.add_argument("--force", action="store_true", help="replace a model folder that is there")
+    command.set_defaults(run=_export)
+
+
+def _train(options: argparse.Namespace) -> int:
+    from SynthGANLib.recipes import FITTED
+    from SynthGANLib.recipes import recipe as named
+    from SynthGANLib.training.distributed import joined
+    from SynthGANLib.training.overrides import parse
+
+    settings = parse(options.settings)
+    if options.recipe in FITTED:
+        return _fit(options, FITTED[options.recipe], settings)
+    recipe = named(options.recipe)
+    with joined(options.device) as world:
+        try:
+            code, summary = _run(options, recipe, settings, world)
+        except KeyboardInterrupt:
+            raise CancelledError(
+                "The training was broken off; checkpoints written before are kept.", next_step="Continue with --resume."
+            ) from None
+        if world.first and options.json:
+            print(json.dumps(summary, indent=2))
+        elif world.first:
+            best = f", best validation {summary['best']['score']:.4g}" if summary["best"] else ""
+            print(f"{summary['out']}: {recipe.name}, {summary['steps']} steps{best}")
+    return code
+
+
+def _fit(options: argparse.Namespace, recipe: Any, settings: dict[str, str]) -> int:
+    from SynthGANLib.training.fit_run import fit_recipe
+
+    report = fit_recipe(recipe, options.data, options.out, settings, options.seed)
+    if options.json:
+        print(json.dumps({"out": options.out, "recipe": recipe.name, "model": str(report.folder)}, indent=2))
+    else:
+        print(f"{report.folder}: {recipe.name}, fitted")
+    return 0
+
+
+def _run(options: argparse.Namespace, recipe: Any, settings: dict[str, str], world: Any) -> tuple[int, dict[str, Any]]:
+    from SynthGANLib.jobs import versions
+    from SynthGANLib.training.cases import Spatial
+    from SynthGANLib.training.data import Feed
+    from SynthGANLib.training.datalist import read_datalist
+    from SynthGANLib.training.engine import train
+    from SynthGANLib.training.export_run import draft_card
+    from SynthGANLib.training.overrides import apply
+    from SynthGANLib.training.patches import Augment
+    from SynthGANLib.training.record import AUGMENT, SPATIAL, Record, part_of, setup_of, write_record
+    from SynthGANLib.training.validate import validator_for
+
+    out, size = Path(options.out), "tiny" if options.tiny else "canonical"
+    setup = setup_of(recipe, size, settings)
+    feed = Feed(
+        read_datalist(options.data),
+        setup,
+        seed=options.seed,
+        rank=world.rank,
+        world=world.size,
+        needs=recipe.data,
+        spatial=apply(Spatial(), part_of(settings, SPATIAL)),
+        augment=apply(Augment(), part_of(settings, AUGMENT)),
+        workers=options.workers,
+    )
+    try:
+        record = Record(
+            recipe=recipe.name,
+            size="tiny" if options.tiny else "canonical",
+            settings=settings,
+            data=feed.describe(),
+            data_list=str(Path(options.data).absolute()),
+            seed=options.seed,
+            amp=options.amp,
+            warm_up=options.warm_up,
+            processes=world.size,
+            versions=versions(),
+        )
+        validator = None
+        if world.first and feed.validation:
+            validator = validator_for(draft_card(recipe, setup, record.data), feed.validation, options.seed)
+        outcome = train(
+            setup,
+            feed,
+            out,
+            seed=options.seed,
+            resume=options.resume,
+            amp=options.amp,
+            warm_up=options.warm_up,
+            validator=validator,
+            validate_every=options.validate_every,
+            save_every=options.save_every,
+            log_every=options.log_every,
+            full_disk=options.full_disk,
+            tensorboard=options.tensorboard,
+            world=world,
+            begun=lambda: write_record(out, record),
+        )
+    finally:
+        feed.close()
+    summary = {"out": str(out), "recipe": recipe.name, "steps": outcome.steps, "best": dict(outcome.best)}
+    return outcome.exit_code, summary
+
+
+def _recipes(options: argparse.Namespace) -> int:
+    from SynthGANLib.recipes import find
+
+    rows = [_row(recipe) for recipe in find(options.find)]
+    if options.json:
+        print(json.dumps(rows, indent=2))
+    elif rows:
+        print(_table(rows))
+    else:
+        print(f"No recipe mentions '{options.find}'.")
+    return 0
+
+
+def _row(recipe: Any) -> dict[str, Any]:
+    return {
+        "name": recipe.name,
+        "data": recipe.data,
+        "dims": recipe.dims,
+        "directions": list(recipe.directions),
+        "regime": recipe.regime,
+        "review": recipe.review,
+        "table": recipe.table,
+        "citation": recipe.citation,
+        "certainty": recipe.certainty,
+    }
+
+
+def _table(rows: list[dict[str, Any]]) -> str:
+    lines = [("RECIPE", "DATA", "DIM", "DIRECTION", "IN THE REVIEW")]
+    for row in rows:
+        lines.append((row["name"], row["data"], f"{row['dims']}D", ", ".join(row["directions"]), row["review"]))
+    widths = [max(len(line[column]) for line in lines) for column in range(4)]
+    return "\n".join(
+        "  ".join([*(cell.ljust(width) for cell, width in zip(line, widths, strict=False)), line[4]]).rstrip()
+        for line in lines
+    )
+
+
+def _export(options: argparse.Namespace) -> int:
+    from SynthGANLib.training.export_run import export
+    from SynthGANLib.training.fit_run import export_fitted, is_fitted
+
+    words = {name: getattr(options, name) for name in ("id", "title", "anatomy", "licence") if getattr(options, name)}
+    make = export_fitted if is_fitted(options.training_run) else export
+    written = make(options.training_run, options.out, force=options.force, **words)
+    if options.json:
+        print(json.dumps({way: str(path) for way, path in written.items()}, indent=2))
+    else:
+        for way, path in written.items():
+            print(f"{path}: the model {way}")
+    return 0
+
+
+def _whole(text: str) -> int:
+    if not text.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0")
+    return int(text)
+
+
+def _count(text: str) -> int:
+    if not text.isdigit() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
+    return int(text)

@@ -1,0 +1,132 @@
+"""Stages trained one after the other, and flows: auto-context, sketcher and refiner, low-dose PET, CT to PET."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from SynthGANLib.recipes.base import Net, Optimiser, Pick, Recipe, Setup
+from SynthGANLib.recipes.paired import patch_critic, strided
+from SynthGANLib.regimes.cascade import CascadeConfig, StagedCascade
+from SynthGANLib.regimes.flow import Flow, FlowConfig
+from SynthGANLib.regimes.paired import AdversarialWeights
+
+
+def in_series(inputs: str, *stages: Net) -> Net:
+    """The stages one after the other."""
+    plain: list[Mapping[str, Any]] = [{"name": s.name, "arguments": dict(s.arguments)} for s in stages]
+    return Net("Cascade", {"stages": plain, "inputs": inputs})
+
+
+def cascade_gan(pick: Pick) -> Setup:
+    """Context-aware GANs: each stage sees the MR and the estimate before it (Nie 2017)."""
+    layers = pick("nie2017", [[5, 8, "valid"], [3, 8, "same"], [3, 1, "same"]])
+    arguments = {"layers": layers, "norm": pick("batch", "instance")}
+    stages = [Net("ConvStack", {**arguments, "in_channels": 1, "out_channels": 1})]
+    stages += [Net("ConvStack", {**arguments, "in_channels": 2, "out_channels": 1})] * pick(2, 1)
+    critic = Net("NieDiscriminator", {"size": pick(16, 12), "widths": pick([32, 64, 128, 256], [4, 8])})
+    weights = AdversarialWeights(l2=1.0, gdl=1.0, adversarial=0.05, conditional=False, discriminator=1.0)
+    count = len(stages)
+    return Setup(
+        networks={
+            "generator": in_series("source+prev", *stages),
+            **{f"discriminator_{number}": critic for number in range(1, count + 1)},
+        },
+        regime=StagedCascade,
+        config=CascadeConfig((weights,) * count, tuple(n / count for n in range(1, count)), pick(300_000, 20)),
+        dims=3, patch=pick((32, 32, 32), (16, 16, 16)), batch=pick(10, 2), steps=pick(300_000, 20),
+        optimisers={"*": Optimiser(rate=1e-4)}, schedule="constant",
+    )  # fmt: skip
+
+
+def sketcher_refiner(pick: Pick) -> Setup:
+    """A sketch of the PET from four MR maps, then its refinement with voxels weighted by region (Wei 2018)."""
+    size = {"dims": 3, "downs": pick(6, 2), "base": pick(32, 8), "cap": pick(256, 16)}
+    sketch = AdversarialWeights(l1=50.0)
+    refine = AdversarialWeights(l1=50.0, voxels="weight")
+    critic = patch_critic(pick, 5, 3, base=pick(32, 8))
+    return Setup(
+        networks={
+            "generator": in_series(
+                "source+prev", strided(pick, in_channels=4, out_channels=1, **size),
+                strided(pick, in_channels=5, out_channels=1, **size),
+            ),
+            "discriminator_1": critic, "discriminator_2": critic,
+        },
+        regime=StagedCascade, config=CascadeConfig((sketch, refine), (0.5,), pick(100_000, 20)), dims=3,
+        channels=(4, 1), patch=pick((64, 64, 64), (16, 16, 16)), steps=pick(100_000, 20), schedule="constant",
+    )  # fmt: skip
+
+
+def low_dose_pet(pick: Pick) -> Setup:
+    """3D conditional GANs in series: the second refines what the first estimates (Wang 2018)."""
+    size = {"dims": 3, "downs": pick(6, 2), "base": pick(64, 8)}
+    weights = AdversarialWeights(l1=300.0)
+    critic = patch_critic(pick, 2, 3)
+    return Setup(
+        networks={
+            "generator": in_series("prev", *[strided(pick, in_channels=1, out_channels=1, **size)] * 2),
+            "discriminator_1": critic, "discriminator_2": critic,
+        },
+        regime=StagedCascade, config=CascadeConfig((weights, weights), (0.5,), pick(200_000, 20)), dims=3,
+        patch=pick((64, 64, 64), (16, 16, 16)), batch=pick(4, 1), steps=pick(200_000, 20), schedule="constant",
+    )  # fmt: skip
+
+
+def fcn_cgan(pick: Pick) -> Setup:
+    """A VGG16 FCN with high uptake weighted up, then pix2pix on CT and its estimate (Ben-Cohen 2019)."""
+    widths = pick([64, 128, 256, 512, 512], [8, 8, 8, 8, 8])
+    fcn = Net("FcnTranslator", {"in_channels": 1, "out_channels": 1, "widths": widths, "output": "linear"})
+    first = AdversarialWeights(l2=1.0, adversarial=0.0, voxels="bright")
+    return Setup(
+        networks={
+            "generator": in_series("source+prev", fcn, strided(pick, in_channels=2, out_channels=1)),
+            "discriminator_2": patch_critic(pick, 2),
+        },
+        regime=StagedCascade, config=CascadeConfig((first, AdversarialWeights(l1=20.0)), (0.5,), pick(200_000, 20)),
+        dims=2, patch=pick((256, 256), (32, 32)), steps=pick(200_000, 20), schedule="constant",
+    )  # fmt: skip
+
+
+def dual_glow(pick: Pick) -> Setup:
+    """Two flows and what relates their codes: exact likelihood of PET given MR (Sun 2019)."""
+    size = {"depths": pick([1, 4, 8, 4], [1, 1]), "width": pick(512, 8), "recompute": pick(True, False)}
+    return Setup(
+        networks={"generator": Net("DualGlow", size)}, regime=Flow, config=FlowConfig(), dims=3,
+        patch=pick((48, 64, 48), (16, 16, 16)), steps=150_000,
+        optimisers={"*": Optimiser("adamax", rate=1e-3, betas=(0.9, 0.999))}, schedule="constant",
+        initialise="default", ema=0.999, clip=100.0,
+    )  # fmt: skip
+
+
+RECIPES = (
+    Recipe(
+        "cascade-gan", "Cascade GAN", "Table III, MRI-CT",
+        "Nie D et al. Medical image synthesis with context-aware generative adversarial networks. MICCAI "
+        "2017; IEEE TBME 2018;65:2720",
+        0.85, ("MR-CT",), "paired", cascade_gan,
+    ),
+    Recipe(
+        "sketcher-refiner", "cascade cGAN", "Table III, MRI-PET",
+        "Wei W et al. Learning myelin content in multiple sclerosis from multimodal MRI through adversarial "
+        "training. MICCAI 2018",
+        0.9, ("MR-PET",), "paired", sketcher_refiner,
+    ),
+    Recipe(
+        "low-dose-pet", "3D conditional GAN", "Reference 23",
+        "Wang Y et al. 3D conditional generative adversarial networks for high-quality PET image estimation "
+        "at low dose. NeuroImage 2018;174:550",
+        1.0, ("PET-PET",), "paired", low_dose_pet,
+    ),
+    Recipe(
+        "fcn-cgan", "FCN and cGAN", "Table III, CT-PET",
+        "Ben-Cohen A et al. Cross-modality synthesis from CT to PET using FCN and GAN networks for improved "
+        "automated lesion detection. Eng Appl Artif Intell 2019;78:186",
+        1.0, ("CT-PET",), "paired", fcn_cgan,
+    ),
+    Recipe(
+        "dual-glow", "DUAL-GLOW", "Table III, MRI-PET",
+        "Sun H et al. DUAL-GLOW: conditional flow-based generative model for modality transfer. ICCV 2019",
+        1.0, ("MR-PET",), "paired", dual_glow,
+    ),
+)  # fmt: skip

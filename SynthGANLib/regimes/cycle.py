@@ -1,0 +1,134 @@
+"""Two domains without pairs: CycleGAN (Zhu 2017), with gradient consistency (Hiasa 2018), in 3D (Pan 2018).
+
+Domain a is the source, b the target. What goes to the other domain and comes back should be what it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import cast
+
+from torch import Generator, Tensor, nn
+
+from SynthGANLib.losses import discriminator_loss, generator_loss, gradient_consistency, l1
+from SynthGANLib.regimes.base import Batch, Graph, Regime, Terms
+from SynthGANLib.regimes.pool import ReplayPool
+from SynthGANLib.regimes.verdict import Accuracy, logits_of
+
+
+@dataclass(frozen=True)
+class CycleConfig:
+    """Attributes:
+
+    mode: adversarial loss; "lsgan_abs" is Pan's. adversarial: its weight for the generators.
+    discriminator: factor on the discriminators' losses. real_label: their target of real images.
+    cycle, identity: weights of the mean absolute errors of the way there and back, and of an image of a generator's
+        own target domain (left out where the domains differ in channels).
+    gradient: weight of 1/2 (1 - gradient consistency) between an image and its translation.
+    pool: generated images kept for each discriminator; 0 for none.
+    """
+
+    mode: str = "lsgan"
+    adversarial: float = 1.0
+    discriminator: float = 1.0  # the loss "lsgan" has CycleGAN's factor of one half in it
+    real_label: float = 1.0
+    cycle: float = 10.0
+    identity: float = 5.0
+    gradient: float = 0.0
+    pool: int = 50
+
+
+class Cycle(Regime):
+    """min over both generators, max over both discriminators, of the games in a and b plus the cycle's error.
+
+    Networks: "generator_ab", "generator_ba", "discriminator_a", "discriminator_b".
+    """
+
+    groups: Mapping[str, tuple[str, ...]] = {
+        "generators": ("generator_ab", "generator_ba"),
+        "discriminators": ("discriminator_a", "discriminator_b"),
+    }
+    needs: tuple[str, ...] = ("source", "target")
+    config: CycleConfig
+
+    def __init__(self, networks: Mapping[str, nn.Module], config: CycleConfig) -> None:
+        super().__init__()
+        self.generator_ab = networks["generator_ab"]
+        self.generator_ba = networks["generator_ba"]
+        self.discriminator_a = networks["discriminator_a"]
+        self.discriminator_b = networks["discriminator_b"]
+        self.pool_a = ReplayPool(config.pool)
+        self.pool_b = ReplayPool(config.pool)
+        self.config = config
+        self.accuracy = Accuracy()
+
+    def judge(self, discriminator: nn.Module, x: Tensor) -> Tensor:
+        """The logits of `discriminator` for an image of its domain."""
+        return logits_of(discriminator(x))
+
+    def graph(self, batch: Batch, draw: Generator) -> Graph:
+        a, b = batch["source"], batch["target"]
+        fake_a, fake_b = self.generator_ba(b), self.generator_ab(a)
+        graph = {
+            "fake_a": fake_a,
+            "fake_b": fake_b,
+            "back_a": self.generator_ba(fake_b),
+            "back_b": self.generator_ab(fake_a),
+        }
+        if self.config.identity and a.shape[1] == b.shape[1]:
+            graph |= {"same_a": self.generator_ba(a), "same_b": self.generator_ab(b)}
+        return graph
+
+    def loss(self, turn: str, graph: Graph, batch: Batch, draw: Generator) -> Terms:
+        if turn == "generators":
+            return self.generators_loss(graph, batch)
+        return self.discriminators_loss(graph, batch, draw)
+
+    def generators_loss(self, graph: Graph, batch: Batch) -> Terms:
+        """Both games, the cycles, the identities and the gradients' consistency."""
+        config, a, b = self.config, batch["source"], batch["target"]
+        games = {"a": self.discriminator_a, "b": self.discriminator_b}
+        terms = {
+            f"adversarial_{name}": config.adversarial
+            * generator_loss(self.judge(discriminator, graph[f"fake_{name}"]), config.mode)
+            for name, discriminator in games.items()
+        }
+        terms |= cycle_terms(config.cycle, graph, a, b)
+        if "same_a" in graph:
+            terms["identity_a"] = config.identity * l1(graph["same_a"], a)
+            terms["identity_b"] = config.identity * l1(graph["same_b"], b)
+        if config.gradient:
+            terms["gradient_a"] = config.gradient * 0.5 * (1 - gradient_consistency(graph["fake_b"], a))
+            terms["gradient_b"] = config.gradient * 0.5 * (1 - gradient_consistency(graph["fake_a"], b))
+        return terms
+
+    def discriminators_loss(self, graph: Graph, batch: Batch, draw: Generator) -> Terms:
+        """Each discriminator on images of its domain and on earlier or fresh translations into it."""
+        config = self.config
+        sides = {
+            "a": (self.discriminator_a, batch["source"], self.pool_a(graph["fake_a"], draw)),
+            "b": (self.discriminator_b, batch["target"], self.pool_b(graph["fake_b"], draw)),
+        }
+        terms: Terms = {}
+        for name, (discriminator, real, fake) in sides.items():
+            logits = self.judge(discriminator, real), self.judge(discriminator, fake)
+            self.accuracy.look(*logits, config.mode, name)
+            loss = discriminator_loss(*logits, config.mode, config.real_label)
+            terms[f"discriminator_{name}"] = config.discriminator * loss
+        return terms
+
+    def predict(self, batch: Batch, draw: Generator) -> Tensor:
+        return cast(Tensor, self.generator_ab(batch["source"]))
+
+    def exported(self) -> Mapping[str, nn.Module]:
+        return {"forward": self.generator_ab, "backward": self.generator_ba}
+
+    def watch(self, graph: Graph) -> dict[str, float]:
+        """How often the discriminators are right."""
+        return self.accuracy.numbers()
+
+
+def cycle_terms(weight: float, graph: Graph, a: Tensor, b: Tensor) -> Terms:
+    """a -> b -> a and b -> a -> b should end where they began."""
+    return {"cycle_a": weight * l1(graph["back_a"], a), "cycle_b": weight * l1(graph["back_b"], b)}

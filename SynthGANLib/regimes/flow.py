@@ -1,0 +1,56 @@
+"""Maximum likelihood of pairs: DUAL-GLOW (Sun et al., ICCV 2019)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+from torch import Generator, Tensor, nn
+
+from SynthGANLib.regimes.base import Batch, Graph, Regime, Terms
+
+
+@dataclass(frozen=True)
+class FlowConfig:
+    """source: weight of the source's own bits per voxel; those of the target, given the source, have weight 1."""
+
+    source: float = 0.001
+
+
+class Flow(Regime):
+    """min of the bits per voxel of the target given the source, and a little of those of the source.
+
+    Networks: "generator", whose `log_likelihood(source, target, draw)` gives both, (B,) each, with the images
+    dequantised by `draw`; its forward is the target of the mean code.
+    """
+
+    groups: Mapping[str, tuple[str, ...]] = {"generator": ("generator",)}
+    needs: tuple[str, ...] = ("source", "target")
+
+    def __init__(self, networks: Mapping[str, nn.Module], config: FlowConfig) -> None:
+        super().__init__()
+        self.generator = networks["generator"]
+        self.config = config
+
+    def graph(self, batch: Batch, draw: Generator) -> Graph:
+        flow = cast(Any, self.generator)
+        target, source = flow.log_likelihood(batch["source"], batch["target"], draw)
+        return {"target_bits": target, "source_bits": source}
+
+    def loss(self, turn: str, graph: Graph, batch: Batch, draw: Generator) -> Terms:
+        return {
+            "target_bits": graph["target_bits"].float().mean(),
+            "source_bits": self.config.source * graph["source_bits"].float().mean(),
+        }
+
+    def predict(self, batch: Batch, draw: Generator) -> Tensor:
+        return cast(Tensor, self.generator(batch["source"]))
+
+    def exported(self) -> Mapping[str, nn.Module]:
+        return {"forward": self.generator}
+
+    def watch(self, graph: Graph) -> dict[str, float]:
+        """The least log-determinant of an invertible convolution; far below 0 it is about to become singular."""
+        parts = [cast(Any, part) for part in self.generator.modules() if hasattr(part, "log_determinants")]
+        return {"least_logdet": min(float(part.log_determinants().min()) for part in parts)} if parts else {}

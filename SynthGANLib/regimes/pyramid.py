@@ -1,0 +1,103 @@
+"""Generation by levels of a Laplacian pyramid: LAPGAN (Denton 2015) and DDGAN (Baur, Albarqouni, Navab 2018)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import Generator, Tensor, nn
+
+from SynthGANLib.losses import discriminator_loss, generator_loss
+from SynthGANLib.networks.image_discriminators import PyramidDiscriminator
+from SynthGANLib.networks.pyramid import PyramidGenerator, laplacian_pyramid, reconstruct
+from SynthGANLib.regimes.base import Batch, Graph, Regime, Terms, noise
+from SynthGANLib.regimes.verdict import Accuracy
+
+
+@dataclass(frozen=True)
+class PyramidConfig:
+    """code: length of the coarsest generator's input. mode: adversarial loss. real_label: target of real images."""
+
+    code: int = 100
+    mode: str = "vanilla"
+    real_label: float = 1.0
+
+
+class Pyramid(Regime):
+    """LAPGAN: each level's generator learns by itself what the enlarged true image of the level before lacks.
+
+    Networks: "generator", a `PyramidGenerator`, and "discriminator", a `PyramidDiscriminator`, which sees a residual
+    beside the enlarged image that it belongs to. No level's terms touch another level's networks, so that training
+    all in each step is training them apart.
+    """
+
+    groups: Mapping[str, tuple[str, ...]] = {
+        "discriminator": ("discriminator",),
+        "generator": ("generator",),
+    }
+    needs: tuple[str, ...] = ("target",)
+
+    def __init__(self, networks: Mapping[str, nn.Module], config: PyramidConfig) -> None:
+        super().__init__()
+        self.generator = cast(PyramidGenerator, networks["generator"])
+        self.discriminator = cast(PyramidDiscriminator, networks["discriminator"])
+        self.config = config
+        self.accuracy = Accuracy()
+        self.count = len(self.generator.levels)
+        if len(self.discriminator.levels) != self.count + 1:
+            judged = len(self.discriminator.levels)
+            raise ValueError(f"the generator makes {self.count + 1} levels, the discriminator judges {judged}")
+
+    def code(self, batch: Batch, draw: Generator) -> Tensor:
+        """(B, code) standard normal numbers."""
+        return noise((batch["target"].shape[0], self.config.code), batch["target"], draw)
+
+    def graph(self, batch: Batch, draw: Generator) -> Graph:
+        parts = laplacian_pyramid(batch["target"], self.count)
+        images = reconstruct(parts)
+        graph = {"real_0": parts[0], "fake_0": cast(Tensor, self.generator.coarse(self.code(batch, draw)))}
+        for level in range(1, self.count + 1):
+            enlarged = self.generator.enlarge(images[level - 1], level)
+            residual = self.generator.residual(level, enlarged, draw)
+            graph[f"real_{level}"] = torch.cat([parts[level], enlarged], 1)
+            graph[f"fake_{level}"] = torch.cat([residual, enlarged], 1)
+        return graph
+
+    def loss(self, turn: str, graph: Graph, batch: Batch, draw: Generator) -> Terms:
+        terms: Terms = {}
+        for level in range(self.count + 1):
+            real, fake = graph[f"real_{level}"], graph[f"fake_{level}"]
+            if turn == "generator":
+                terms[f"adversarial_{level}"] = generator_loss(self.discriminator.judge(level, fake), self.config.mode)
+            else:
+                logits = self.discriminator.judge(level, real), self.discriminator.judge(level, fake.detach())
+                self.accuracy.look(*logits, self.config.mode, str(level))
+                loss = discriminator_loss(*logits, self.config.mode, self.config.real_label)
+                terms[f"discriminator_{level}"] = loss
+        return terms
+
+    def predict(self, batch: Batch, draw: Generator) -> Tensor:
+        return cast(Tensor, self.generator(self.code(batch, draw), draw))
+
+    def exported(self) -> Mapping[str, nn.Module]:
+        return {"forward": self.generator}
+
+    def watch(self, graph: Graph) -> dict[str, float]:
+        """How often the discriminator is right."""
+        return self.accuracy.numbers()
+
+
+class JointPyramid(Pyramid):
+    """DDGAN: the levels learn together, and each level's discriminator sees the image as it is at that level.
+
+    The discriminator is one without `conditional`.
+    """
+
+    def graph(self, batch: Batch, draw: Generator) -> Graph:
+        reals = reconstruct(laplacian_pyramid(batch["target"], self.count))
+        fakes = self.generator.images(self.code(batch, draw), draw)
+        return {f"real_{level}": image for level, image in enumerate(reals)} | {
+            f"fake_{level}": image for level, image in enumerate(fakes)
+        }

@@ -1,0 +1,100 @@
+"""From a code to a vessel tree to a fundus photograph, learnt end to end (Costa et al., IEEE TMI 2018)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import Generator, Tensor, nn
+from torch.nn import functional as F
+
+from SynthGANLib.losses import discriminator_loss, generator_loss, l1
+from SynthGANLib.losses.precision import in_float32
+from SynthGANLib.networks.vessel import VesselAutoencoder
+from SynthGANLib.regimes.base import Batch, Graph, Regime, Terms, noise
+from SynthGANLib.regimes.verdict import Accuracy, logits_of
+
+
+@dataclass(frozen=True)
+class RetinaConfig:
+    """Weights: `vessels` of the masks' cross entropy, `l1` of the photographs, `adversarial` and `code` of the games.
+
+    discriminator: factor on both discriminators' losses.
+    """
+
+    vessels: float = 100.0
+    l1: float = 100.0
+    adversarial: float = 1.0
+    code: float = 1.0
+    discriminator: float = 1.0
+
+
+class Retina(Regime):
+    """Mask -> code -> mask' -> photograph', with games on the pair (mask', photograph') and on the code.
+
+    Networks: "autoencoder" (a `VesselAutoencoder`), "renderer" (vessel probability -> photograph), "discriminator" of
+    mask and photograph side by side, "code_discriminator", whose real codes are standard normal. The batch's "source"
+    is the mask, 0 or 1, and its "target" the photograph.
+    """
+
+    groups: Mapping[str, tuple[str, ...]] = {
+        "discriminators": ("discriminator", "code_discriminator"),
+        "generator": ("autoencoder", "renderer"),
+    }
+    needs: tuple[str, ...] = ("source", "target")
+
+    def __init__(self, networks: Mapping[str, nn.Module], config: RetinaConfig) -> None:
+        super().__init__()
+        self.autoencoder = cast(VesselAutoencoder, networks["autoencoder"])
+        self.renderer = networks["renderer"]
+        self.discriminator = networks["discriminator"]
+        self.code_discriminator = networks["code_discriminator"]
+        self.config = config
+        self.accuracy = Accuracy()
+
+    def graph(self, batch: Batch, draw: Generator) -> Graph:
+        mean, log_variance = self.autoencoder.encode(batch["source"])
+        code = self.autoencoder.draw_code(mean, log_variance, draw)
+        logits = self.autoencoder.decode(code)
+        mask = torch.sigmoid(logits)
+        return {"code": code, "mask_logits": logits, "mask": mask, "fake": self.renderer(mask)}
+
+    def loss(self, turn: str, graph: Graph, batch: Batch, draw: Generator) -> Terms:
+        config, mask, image, code = self.config, batch["source"], batch["target"], graph["code"]
+        pair = torch.cat([graph["mask"], graph["fake"]], 1)
+        if turn == "generator":
+            game = generator_loss(logits_of(self.discriminator(pair)), "vanilla")
+            code_game = generator_loss(logits_of(self.code_discriminator(code)), "vanilla")
+            return {
+                "adversarial": config.adversarial * game,
+                "code": config.code * code_game,
+                "vessels": config.vessels * cross_entropy(graph["mask_logits"], mask),
+                "l1": config.l1 * l1(graph["fake"], image),
+            }
+        real = logits_of(self.discriminator(torch.cat([mask, image], 1)))
+        fake = logits_of(self.discriminator(pair.detach()))
+        self.accuracy.look(real, fake, "vanilla")
+        prior = logits_of(self.code_discriminator(noise(tuple(code.shape), code, draw)))
+        encoded = logits_of(self.code_discriminator(code.detach()))
+        return {
+            "discriminator": config.discriminator * discriminator_loss(real, fake, "vanilla"),
+            "code_discriminator": config.discriminator * discriminator_loss(prior, encoded, "vanilla"),
+        }
+
+    def predict(self, batch: Batch, draw: Generator) -> Tensor:
+        return cast(Tensor, self.renderer(batch["source"]))
+
+    def exported(self) -> Mapping[str, nn.Module]:
+        return {"forward": self.renderer}
+
+    def watch(self, graph: Graph) -> dict[str, float]:
+        """How often the discriminator is right."""
+        return self.accuracy.numbers()
+
+
+@in_float32
+def cross_entropy(logits: Tensor, mask: Tensor) -> Tensor:
+    """Mean binary cross entropy of logits against a mask of 0 and 1."""
+    return F.binary_cross_entropy_with_logits(logits, mask)

@@ -1,0 +1,113 @@
+"""Two domains with one space of codes: UNIT (Liu, Breuel, Kautz 2017)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import cast
+
+from torch import Generator, Tensor, nn
+
+from SynthGANLib.losses import discriminator_loss, generator_loss, l1, unit_kl
+from SynthGANLib.networks.unit import ReverseUnit, UnitTranslator
+from SynthGANLib.regimes.base import Batch, Graph, Regime, Terms, noise
+from SynthGANLib.regimes.verdict import Accuracy
+
+
+@dataclass(frozen=True)
+class UnitConfig:
+    """Weights of the terms; those of the released program by default, the paper's in `PAPER`.
+
+    Attributes:
+        mode: adversarial loss. adversarial: its weight for the generators. discriminator: factor on the
+            discriminators' losses.
+        within, cycle: mean absolute errors of an image decoded in its own domain, and after the way there and back.
+        code, cycle_code: divergence of the codes from the standard normal distribution, of images and of translations.
+    """
+
+    mode: str = "lsgan"
+    adversarial: float = 1.0
+    discriminator: float = 2.0  # UNIT has no factor of one half, the loss "lsgan" has
+    within: float = 10.0
+    cycle: float = 10.0
+    code: float = 0.01
+    cycle_code: float = 0.01
+
+
+PAPER = UnitConfig(
+    mode="vanilla", adversarial=10.0, discriminator=1.0, within=100.0, cycle=100.0, code=0.1, cycle_code=0.1
+)
+
+
+class Unit(Regime):
+    """Variational autoencoders of both domains, whose codes are exchanged, against one discriminator for each.
+
+    Networks: "generator" (a `UnitTranslator`), "discriminator_a", "discriminator_b" (logits, or a list of them, one
+    for each scale). Codes get standard normal noise in training.
+    """
+
+    groups: Mapping[str, tuple[str, ...]] = {
+        "discriminators": ("discriminator_a", "discriminator_b"),
+        "generator": ("generator",),
+    }
+    needs: tuple[str, ...] = ("source", "target")
+
+    def __init__(self, networks: Mapping[str, nn.Module], config: UnitConfig) -> None:
+        super().__init__()
+        self.generator = cast(UnitTranslator, networks["generator"])
+        self.discriminator_a = networks["discriminator_a"]
+        self.discriminator_b = networks["discriminator_b"]
+        self.config = config
+        self.accuracy = Accuracy()
+
+    def graph(self, batch: Batch, draw: Generator) -> Graph:
+        unit = self.generator
+        code_a, code_b = unit.encode_a(batch["source"]), unit.encode_b(batch["target"])
+        noisy_a, noisy_b = _noisy(code_a, draw), _noisy(code_b, draw)
+        fake_b, fake_a = unit.decode_b(noisy_a), unit.decode_a(noisy_b)
+        again_a, again_b = unit.encode_b(fake_b), unit.encode_a(fake_a)  # the codes a, b after the translation
+        return {
+            "code_a": code_a,
+            "code_b": code_b,
+            "within_a": unit.decode_a(noisy_a),
+            "within_b": unit.decode_b(noisy_b),
+            "fake_a": fake_a,
+            "fake_b": fake_b,
+            "again_a": again_a,
+            "again_b": again_b,
+            "back_a": unit.decode_a(_noisy(again_a, draw)),
+            "back_b": unit.decode_b(_noisy(again_b, draw)),
+        }
+
+    def loss(self, turn: str, graph: Graph, batch: Batch, draw: Generator) -> Terms:
+        config = self.config
+        terms: Terms = {}
+        sides = {"a": (self.discriminator_a, batch["source"]), "b": (self.discriminator_b, batch["target"])}
+        for name, (discriminator, real) in sides.items():
+            fake = graph[f"fake_{name}"]
+            if turn == "discriminators":
+                logits = discriminator(real), discriminator(fake.detach())
+                self.accuracy.look(*logits, config.mode, name)
+                terms[f"discriminator_{name}"] = config.discriminator * discriminator_loss(*logits, config.mode)
+            else:
+                game = generator_loss(discriminator(fake), config.mode)
+                terms[f"adversarial_{name}"] = config.adversarial * game
+                terms[f"within_{name}"] = config.within * l1(graph[f"within_{name}"], real)
+                terms[f"cycle_{name}"] = config.cycle * l1(graph[f"back_{name}"], real)
+                terms[f"code_{name}"] = config.code * unit_kl(graph[f"code_{name}"])
+                terms[f"cycle_code_{name}"] = config.cycle_code * unit_kl(graph[f"again_{name}"])
+        return terms
+
+    def predict(self, batch: Batch, draw: Generator) -> Tensor:
+        return cast(Tensor, self.generator(batch["source"]))
+
+    def exported(self) -> Mapping[str, nn.Module]:
+        return {"forward": self.generator, "backward": ReverseUnit.of(self.generator)}
+
+    def watch(self, graph: Graph) -> dict[str, float]:
+        """How often the discriminators are right."""
+        return self.accuracy.numbers()
+
+
+def _noisy(code: Tensor, draw: Generator) -> Tensor:
+    return code + noise(tuple(code.shape), code, draw)

@@ -1,0 +1,311 @@
+"""What a training sees: batches decided by (seed, step, rank) alone, and the cases it is validated on."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property, partial
+from threading import Lock
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.random import RandomState, SeedSequence
+from torch import Tensor
+
+from SynthGANLib.errors import InputError
+from SynthGANLib.grid import Array
+from SynthGANLib.recipes.base import Setup
+from SynthGANLib.training.cases import UNMASKED, Corrupt, Loaded, Spatial, load_case
+from SynthGANLib.training.datalist import Case, DataList, Kind, Side
+from SynthGANLib.training.patches import Augment, Cutter, Shape, View, views
+from SynthGANLib.training.scaling import Scaling, choose
+from SynthGANLib.volume import Volume
+
+CACHE = 8 * 2**30
+"""Bytes of prepared cases kept in memory; the least recently used beyond are read again when wanted."""
+
+_PAIR = ("source", "target")
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Cases that are drawn from together: `suffix` of the batch's keys, sides wanted, and the cases' indices."""
+
+    suffix: str
+    sides: tuple[str, ...]
+    pool: tuple[int, ...]
+
+
+class Feed:
+    """The data of one process of a training run.
+
+    Attributes:
+        normalisers: "source" and "target" -> fields of the normaliser for the model card; "source" is missing where
+            there is none. Those that fit themselves to a volume are unfitted.
+        scalings: the same sides -> all that turns a volume into network numbers.
+        batch_size: items of a batch of this process.
+    """
+
+    def __init__(
+        self,
+        cases: DataList,
+        setup: Setup,
+        *,
+        seed: int,
+        rank: int = 0,
+        world: int = 1,
+        cache: int = CACHE,
+        needs: Kind | None = None,
+        spatial: Spatial | None = None,
+        augment: Augment | None = None,
+        corrupt: Corrupt | None = None,
+        workers: int = 0,
+    ) -> None:
+        """Nothing is read yet, except where a normaliser depends on the training set.
+
+        Args:
+            cases: the data list. setup: gives dims, patch, batch (of all processes together), channels, normalisers.
+            seed: decides every draw. rank, world: this process and how many there are.
+            cache: see `CACHE`.
+            needs: kind of data to draw, if another than the list's: an unpaired recipe can be fed from pairs.
+            spatial: grid and planes; LPS, the images' own spacing and axial slices if None.
+            augment: random changes of the patches; the defaults of `Augment` if None.
+            corrupt: makes the source of a restoration from the target; each case is degraded once.
+            workers: threads that draw ahead; they change when a batch is drawn, never what it holds.
+
+        Raises:
+            InputError: the list does not serve what is needed, its channels are not the networks', the batch cannot
+                be shared by the processes, MONAI is missing, or a file that has to be read is at fault.
+            ModelError: a normaliser's fields.
+        """
+        if seed < 0 or not 0 <= rank < world or workers < 0:
+            raise InputError(f"Seed {seed}, rank {rank} of {world} and {workers} workers make no sense together.")
+        if setup.batch % world:
+            raise InputError(
+                f"A batch of {setup.batch} cannot be shared by {world} processes.",
+                next_step=f"Choose a batch that is a multiple of {world}.",
+            )
+        self.data, self.setup, self.seed, self.rank, self.world = cases, setup, seed, rank, world
+        self.spatial, self.augment, self.corrupt = spatial or Spatial(), augment or Augment(), corrupt
+        self.kind: Kind = needs or cases.kind
+        self.batch_size = setup.batch // world
+        if corrupt is None:
+            cases.require("the recipe", self.kind)
+        self.streams = self._streams()
+        self.sides = {name: self._side(name) for name in _PAIR if any(name in s.sides for s in self.streams)}
+        self._check_channels()
+        self._shape = Shape(setup.patch, self.spatial.axis, self.spatial.orientation, self.spatial.neighbours)
+        self.scalings = self._scalings()
+        self.normalisers = {name: scaling.normaliser.to_json() for name, scaling in self.scalings.items()}
+        self._cutter = self._make_cutter()
+        self._cache: OrderedDict[tuple[int, tuple[str, ...]], list[View]] = OrderedDict()
+        self._cache_bytes, self._lock = cache, Lock()
+        self._orders: dict[int, tuple[int, Array]] = {}
+        self._pool = ThreadPoolExecutor(workers, "feed") if workers else None
+        self._workers = workers
+        self._ahead: dict[int, Future[dict[str, Tensor]]] = {}
+
+    def batch(self, step: int) -> dict[str, Tensor]:
+        """The batch of a step (0, 1, ...): (B, C, [z,] y, x) float32 by key, and "label" (B,) int64 if there are any.
+
+        Keys are those of `regimes.base.Batch`; "mask" is 1 in the body, and "weight" and "regions" (label numbers)
+        are there if the list has them.
+        """
+        if self._pool is None:
+            return self._draw(step)
+        wanted = range(step, step + 1 + self._workers)
+        for ahead in wanted:
+            if ahead not in self._ahead:
+                self._ahead[ahead] = self._pool.submit(self._draw, ahead)
+        for stale in [number for number in self._ahead if number not in wanted]:
+            self._ahead.pop(stale).cancel()
+        return self._ahead.pop(step).result()
+
+    def close(self) -> None:
+        """Stop the threads that draw ahead."""
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+
+    @cached_property
+    def validation(self) -> tuple[Loaded, ...]:
+        """The validation cases in the units the model takes and promises, on the training's grid; read once."""
+        return tuple(
+            self._physical(self._load(case, _PAIR, 2**20 + number)) for number, case in enumerate(self.data.validation)
+        )
+
+    def network(self, loaded: Loaded) -> dict[str, Tensor]:
+        """Network numbers (C, z, y, x) of a validation case, by "source", "target" and "mask", whole and uncut."""
+        arrays, body = self._arrays(loaded, _PAIR)
+        found = {}
+        for key, array in arrays.items():
+            first = array[np.newaxis] if array.ndim == 3 else array.transpose(3, 0, 1, 2)  # (z, y, x[, c]) -> (c, ...)
+            found[key] = torch.from_numpy(np.ascontiguousarray(first))
+        if body is not None:
+            found["mask"] = torch.from_numpy(body[np.newaxis].astype(np.float32))
+        return found
+
+    def describe(self) -> dict[str, Any]:
+        """What the model card and the log say about the data; plain JSON."""
+        cases = self.data.training
+        return {
+            "name": self.data.name,
+            "description": self.data.description,
+            "list_sha256": self.data.sha256,
+            "kind": self.data.kind,
+            "drawn_as": self.kind,
+            "split": dict(self.data.split),
+            "training": {"cases": len(cases), "subjects": len({case.subject for case in cases})},
+            "validation": {
+                "cases": len(self.data.validation),
+                "subjects": len({case.subject for case in self.data.validation}),
+            },
+            "sides": {name: side.to_json() for name, side in self.sides.items()},
+            "normalisers": self.normalisers,
+            "target_units": self._target_units(),
+            "mask": "none" if next(iter(self.sides.values())).unit in UNMASKED else "body",
+            "spatial": {**asdict(self.spatial), "patch": list(self.setup.patch)},
+            "augment": asdict(self.augment),
+            "seed": self.seed,
+        }
+
+    # What is drawn
+
+    def _draw(self, step: int) -> dict[str, Tensor]:
+        items = [self._item(step, number) for number in range(self.rank, self.setup.batch, self.world)]
+        return {key: torch.stack([item[key] for item in items]) for key in items[0]}
+
+    def _item(self, step: int, number: int) -> dict[str, Tensor]:
+        """Item `number` of the batch that all processes draw together."""
+        item: dict[str, Tensor] = {}
+        for place, stream in enumerate(self.streams):
+            index = self._index(place, stream, step * self.setup.batch + number)
+            random = RandomState(SeedSequence((self.seed, 1, place, step, number)).generate_state(4))
+            several = self._views(index, stream.sides)
+            patch = self._cutter.draw(several[random.randint(len(several))], random)
+            lone = stream.sides != _PAIR and self.kind != "unconditional"
+            item |= {key + stream.suffix: image for key, image in patch.items() if not lone or key in _PAIR}
+            label = self.data.training[index].label
+            if label is not None and "target" in stream.sides:
+                item["label" + stream.suffix] = torch.tensor(label)
+        return item
+
+    def _index(self, place: int, stream: Stream, count: int) -> int:
+        """Which case is the `count`-th of a stream: every epoch is a permutation of its pool."""
+        epoch, position = divmod(count, len(stream.pool))
+        known = self._orders.get(place)
+        if known is None or known[0] != epoch:
+            order = np.random.default_rng(SeedSequence((self.seed, 2, place, epoch))).permutation(len(stream.pool))
+            known = self._orders[place] = (epoch, order)
+        return stream.pool[int(known[1][position])]
+
+    def _streams(self) -> tuple[Stream, ...]:
+        every = self.data.training
+        pairs = tuple(index for index, case in enumerate(every) if case.paired)
+        has = {side: tuple(index for index, case in enumerate(every) if getattr(case, side)) for side in _PAIR}
+        if self.kind == "unconditional":
+            return (Stream("", ("target",), has["target"]),)
+        if self.kind == "unpaired":
+            return tuple(Stream("", (side,), has[side]) for side in _PAIR)
+        both = Stream("", _PAIR, pairs if self.corrupt is None else has["target"])
+        if self.kind == "mixed":
+            return (both, *(Stream("_unpaired", (side,), has[side]) for side in _PAIR))
+        return (both,)
+
+    # What it is drawn from
+
+    def _side(self, name: str) -> Side:
+        return self.data.side("target" if self.corrupt else name)
+
+    def _check_channels(self) -> None:
+        if len(self.setup.patch) != self.setup.dims:
+            raise InputError(f"A patch of {self.setup.patch} does not have {self.setup.dims} dimensions.")
+        if self.spatial.neighbours and self.setup.dims == 3:
+            raise InputError("Neighbouring slices are for two dimensions only.", next_step="Set neighbours to 0.")
+        for name, wanted in zip(_PAIR, self.setup.channels, strict=True):
+            if name not in self.sides:
+                continue
+            slices = 1 + 2 * self.spatial.neighbours if name == "source" else 1
+            given = self.sides[name].channels * slices
+            if given != wanted:
+                raise InputError(
+                    f"The data list '{self.data.name}' gives {given} {name} channels"
+                    + (f" ({slices} slices of {self.sides[name].channels})" if slices > 1 else "")
+                    + f", and the recipe's networks take {wanted}.",
+                    next_step="Choose another size of the recipe, another list or another number of neighbours.",
+                )
+
+    def _scalings(self) -> dict[str, Scaling]:
+        found = {}
+        for name, side in self.sides.items():
+            stream = next(stream for stream in self.streams if name in stream.sides)
+            cases = partial(self._load_all, stream)
+            found[name] = choose(name, side, self.setup.normalisers.get(name, "auto"), cases)
+        return found
+
+    def _load_all(self, stream: Stream) -> list[Loaded]:
+        return [self._load(self.data.training[index], stream.sides, index) for index in stream.pool]
+
+    def _load(self, case: Case, sides: tuple[str, ...], number: int) -> Loaded:
+        seed = int(SeedSequence((self.seed, 3, number)).generate_state(1)[0])
+        return load_case(case, self.data, self.spatial, sides=sides, corrupt=self.corrupt, seed=seed)
+
+    def _physical(self, loaded: Loaded) -> Loaded:
+        def scaled(name: str, volume: Volume | None, body: Array | None) -> Volume | None:
+            return None if volume is None else self.scalings[name].physical(volume, body)
+
+        return replace(
+            loaded,
+            source=scaled("source", loaded.source, loaded.source_body) if "source" in self.scalings else None,
+            target=scaled("target", loaded.target, loaded.target_body) if "target" in self.scalings else None,
+        )
+
+    def _arrays(self, loaded: Loaded, sides: tuple[str, ...]) -> tuple[dict[str, Array], Array | None]:
+        """Network numbers (z, y, x[, c]) by side of a case in physical units, and its body."""
+        images = {"source": (loaded.source, loaded.source_body), "target": (loaded.target, loaded.target_body)}
+        arrays, body = {}, None
+        for name in sides:
+            volume, where = images[name]
+            if volume is not None and name in self.scalings:
+                arrays[name] = self.scalings[name].network(volume, where)
+                body = where
+        return arrays, body
+
+    def _views(self, index: int, sides: tuple[str, ...]) -> list[View]:
+        """What a training case's patches are cut from, prepared once and kept while there is room."""
+        key = (index, sides)
+        with self._lock:
+            if key in self._cache:
+                self._cache.move_to_end(key)
+                return self._cache[key]
+            prepared = self._prepared(index, sides)
+            self._cache[key] = prepared
+            held = {name: sum(view.bytes for view in several) for name, several in self._cache.items()}
+            while sum(held.values()) > self._cache_bytes and len(self._cache) > 1:
+                oldest, _ = self._cache.popitem(last=False)
+                del held[oldest]
+            return prepared
+
+    def _prepared(self, index: int, sides: tuple[str, ...]) -> list[View]:
+        loaded = self._physical(self._load(self.data.training[index], sides, index))
+        arrays, body = self._arrays(loaded, sides)
+        shape = next(iter(arrays.values())).shape[:3]
+        for name, extra, default in (("weight", loaded.weight, 1.0), ("regions", loaded.regions, 0.0)):
+            if any(getattr(case, name) for case in self.data.training):
+                arrays[name] = np.full(shape, default, np.float32) if extra is None else extra
+        return views(arrays, body, self._shape)
+
+    def _make_cutter(self) -> Cutter:
+        smooth = tuple(name for name, side in self.sides.items() if side.unit != "label")
+        absent = -1.0
+        if "source" in self.scalings and self.sides["source"].unit == "label":
+            absent = float(self.scalings["source"].normaliser.apply(np.zeros(1, np.float32))[0])
+        return Cutter(self._shape, self.augment, smooth=smooth, absent=absent)
+
+    def _target_units(self) -> str:
+        scaling: Mapping[str, Scaling] = self.scalings
+        if "target" in scaling and scaling["target"].per_case:
+            return "arbitrary: 0 and 1000 are the 0.5 and 99.5 percentiles inside the body"
+        return self.sides["target"].unit if "target" in self.sides else ""

@@ -1,0 +1,182 @@
+"""A training run becomes a model folder: card, weights and test vector."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Generator, nn
+
+from SynthGANLib.card import Card
+from SynthGANLib.errors import InputError
+from SynthGANLib.model import Model
+from SynthGANLib.recipes.base import Net, Recipe, Setup
+from SynthGANLib.regimes.base import Regime
+from SynthGANLib.training import checkpoint
+from SynthGANLib.training.cards import About, identifier, make_card, net_of, vector_shape, wrapped
+from SynthGANLib.training.engine import BEST
+from SynthGANLib.training.record import Record, read_record
+from SynthGANLib.training.state import built
+from SynthGANLib.training.validate import PROTOCOLS
+
+BACKWARD = "-backward"
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Where the exported weights come from: "best" with its metrics, or "last"; and the steps trained until then."""
+
+    source: str
+    step: int
+    metrics: Mapping[str, float]
+
+
+def export(
+    run: str | Path, out: str | Path, *, recipe: Recipe | None = None, force: bool = False, **words: str
+) -> dict[str, Path]:
+    """Write the run's model folder to `out`, and the way back, where the regime has one, to `out` + "-backward".
+
+    The weights are the best ones by validation, else those of the last checkpoint (averaged if the setup averages).
+
+    Args:
+        recipe: the run's recipe, if it is not one of `SynthGANLib.recipes`.
+        force: replace model folders that are there.
+        words: fields of `About` (id, title, licence, anatomy, ...) in place of the defaults.
+
+    Returns:
+        the folders by direction.
+
+    Raises:
+        InputError: no run, no weights in it, or words that a card does not have.
+        ModelError: a folder exists, cannot be written, or the network does not keep what its card promises.
+    """
+    run, out = Path(run), Path(out)
+    record = read_record(run)
+    if recipe is None:
+        from SynthGANLib.recipes import recipe as named
+
+        recipe = named(record.recipe)
+    setup = record.setup(recipe)
+    networks, regime = built(setup)
+    weights = _load(run, regime)
+    about = _about(recipe, setup, record, weights, words)
+    written: dict[str, Path] = {}
+    for way, (net, network) in exported(setup, networks, regime, alone=recipe.data == "unconditional").items():
+        path = out if way == "forward" else out.with_name(out.name + BACKWARD)
+        card = make_card(about if way == "forward" else _backward(about), setup, record.data, way, net, network)
+        # a vector like what the normaliser gives: bounded, smooth enough, the same in every export
+        given = torch.randn(vector_shape(card), generator=Generator().manual_seed(record.seed)).clamp(-1.0, 1.0)
+        Model.build(card, network, given).save(path, force=force)
+        written[way] = path
+    return written
+
+
+def exported(
+    setup: Setup, networks: Mapping[str, nn.Module], regime: Regime, *, alone: bool
+) -> dict[str, tuple[Net, nn.Module]]:
+    """The networks a user runs, by direction, with what builds them anew.
+
+    `alone`: trained on one kind of images; what it exports is not from image to image then and is wrapped so.
+    """
+    found: dict[str, tuple[Net, nn.Module]] = {}
+    for way, network in regime.exported().items():
+        net = net_of(setup, networks, network)
+        found[way] = wrapped(net, network) if alone and net.name not in ("Sampler", "Inpainter") else (net, network)
+    return found
+
+
+def draft_card(recipe: Recipe, setup: Setup, data: Mapping[str, Any]) -> Card:
+    """The card of the forward network while it is trained: grid, normalisers and units for its validation."""
+    with torch.device("meta"):  # only names, arguments and `multiple` are wanted: no memory for weights
+        networks, regime = built(setup)
+    net, network = exported(setup, networks, regime, alone=recipe.data == "unconditional")["forward"]
+    about = About(id=_identifier(recipe, data), title=recipe.name, description=recipe.review or recipe.name)
+    return make_card(about, setup, data, "forward", net, network)
+
+
+def _load(run: Path, regime: Regime) -> Weights:
+    """Bring the run's weights into `regime`."""
+    if (run / BEST).exists():
+        content = checkpoint.read(run / BEST)
+        regime.load_state_dict(content["regime"])
+        metrics = {name: float(value) for name, value in content["best"].items() if name not in ("step", "score")}
+        return Weights("best by validation", int(content["best"]["step"]), metrics)
+    step = checkpoint.newest(run, 1, _warn)
+    if step is None:
+        raise InputError(f"The run '{run}' has no weights yet.", next_step="Train it until a checkpoint is written.")
+    content = checkpoint.load(run, step)
+    regime.load_state_dict(content["regime"])
+    if content["average"] is not None:
+        live = dict(regime.named_parameters())
+        for name, value in content["average"]["values"].items():
+            live[name].data.copy_(value)
+    return Weights("last checkpoint, not chosen by validation", step, {})
+
+
+def _about(recipe: Recipe, setup: Setup, record: Record, weights: Weights, words: Mapping[str, str]) -> About:
+    """What the card says in words, of the recipe, the data, and how the run went."""
+    data = record.data
+    sides = [data["sides"][name]["modality"] for name in ("source", "target") if name in data["sides"]]
+    cases = data["training"]["cases"]
+    about = About(
+        id=_identifier(recipe, data),
+        title=f"{recipe.review or recipe.name}: {' to '.join(sides)}"[:200],
+        description=(
+            f"{recipe.review or recipe.name}, trained with SynthGAN's recipe '{recipe.name}' on the data list "
+            f"'{data['name']}' ({cases} training cases). {data['description']}"
+        ).strip()[:4000],
+        citation=recipe.citation,
+        training={
+            "recipe": recipe.name,
+            "size": record.size,
+            "settings": dict(record.settings),
+            "setup": checkpoint.fingerprint(setup),
+            "data": dict(data),
+            "weights": weights.source,
+            "steps": weights.step,
+            "seed": record.seed,
+            "amp": record.amp,
+            "warm_up": record.warm_up,
+            "processes": record.processes,
+            "versions": dict(record.versions),
+        },
+        metrics=_measured(record, weights),
+    )
+    strangers = sorted(set(words) - {field.name for field in fields(About)} | ({"training", "metrics"} & set(words)))
+    if strangers:
+        raise InputError(f"A card has no '{strangers[0]}' to be worded.", next_step="Use id, title, licence, anatomy.")
+    return replace(about, **dict(words))  # type: ignore[arg-type]  # texts only, by the check above
+
+
+def _measured(record: Record, weights: Weights) -> dict[str, Any]:
+    """The validation's numbers with the way they were measured; nothing where none were."""
+    if not weights.metrics:
+        return {}
+    unit = record.data["target_units"]
+    if "MAE" in weights.metrics:
+        protocol = PROTOCOLS.get(record.data["sides"]["target"]["unit"], "mr")
+        how = f"{protocol}: MAE and ME ({unit}) and PSNR (dB) inside the body, means over volumes"
+    else:
+        how = f"Wasserstein distance of intensity histograms ({unit})"
+    cases = record.data["validation"]["cases"]
+    return {"protocol": f"{how}; {cases} validation cases, by which the weights were chosen", **weights.metrics}
+
+
+def _identifier(recipe: Recipe, data: Mapping[str, Any]) -> str:
+    sides = data["sides"]
+    return identifier(recipe.name, *(sides[name]["modality"] for name in ("source", "target") if name in sides))
+
+
+def _backward(about: About) -> About:
+    """The words of the way back: it was not validated."""
+    return replace(
+        about, id=about.id[: 64 - len(BACKWARD)] + BACKWARD, title=f"{about.title} (way back)"[:200], metrics={}
+    )
+
+
+def _warn(sentence: str) -> None:
+    print(f"warning: {sentence}", file=sys.stderr, flush=True)

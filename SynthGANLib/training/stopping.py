@@ -1,0 +1,48 @@
+"""Ctrl-C and SIGTERM: the step in progress is finished and saved, then the run ends."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator
+from types import FrameType
+from typing import Any
+
+
+class Stop:
+    """Whether the run was asked to end, and by which signal (0: not asked, or asked by a program)."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        self.signal = 0
+
+    def ask(self) -> None:
+        """End after the step in progress."""
+        self.asked = True
+
+    @property
+    def exit_code(self) -> int:
+        """130 after Ctrl-C (SIGINT), 143 after SIGTERM, as shells count them; else 0."""
+        return 128 + self.signal if self.signal else 0
+
+
+@contextlib.contextmanager
+def stop_on_signals() -> Iterator[Stop]:
+    """The first Ctrl-C or SIGTERM asks to stop, a second Ctrl-C raises KeyboardInterrupt at once."""
+    stop = Stop()
+    former: dict[int, Any] = {}
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if stop.asked and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        stop.asked, stop.signal = True, number
+
+    if threading.current_thread() is threading.main_thread():  # elsewhere Python allows no handlers
+        for name in (signal.SIGINT, signal.SIGTERM):
+            former[name] = signal.signal(name, handle)
+    try:
+        yield stop
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)

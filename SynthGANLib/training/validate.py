@@ -1,0 +1,200 @@
+"""Validation by the way a user goes: the network becomes a model in memory and synthesises whole volumes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from SynthGANLib.card import Card
+from SynthGANLib.evaluation.metrics import evaluate
+from SynthGANLib.inference.synthesize import synthesize
+from SynthGANLib.model import Model
+from SynthGANLib.training.cards import sampler_over
+from SynthGANLib.training.cases import Loaded
+from SynthGANLib.training.log import Picture
+from SynthGANLib.volume import Volume
+
+PROTOCOLS = {"HU": "synthrad2025", "SUVbw": "suv", "RGB": "rgb"}
+"""Unit of the target -> protocol of its metrics; "mr" for all others."""
+QUANTILES = 1001
+"""Points at which two distributions of intensities are compared."""
+
+Networks = Mapping[str, nn.Module]
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a validation found.
+
+    Attributes:
+        score: what the best networks are chosen by; smaller is better, NaN says nothing.
+        metrics: every number by name, `score` among them. text: one line for people. pictures: by name.
+    """
+
+    score: float
+    metrics: Mapping[str, float]
+    text: str
+    pictures: Mapping[str, Picture] = field(default_factory=dict)
+
+
+Validator = Callable[[Networks, torch.device], Report]
+"""(copies of the exported networks in evaluation mode, device) -> Report."""
+
+
+@dataclass(frozen=True)
+class VolumeValidator:
+    """Synthesises the source of every validation case and compares it with its target inside the body.
+
+    The score is the mean absolute error over the pairs. Where no case is a pair it is the distance of the synthetic
+    intensities from those of the real targets, which says less: it does not see what is at the wrong place.
+
+    Attributes:
+        card: says grid, normalisers and units. cases: read from the data list, in the model's units.
+    """
+
+    card: Card
+    cases: Sequence[Loaded]
+
+    def __call__(self, networks: Networks, device: torch.device) -> Report:
+        model = Model(self.card, networks["forward"])
+        rows, made = [], []
+        pictures: dict[str, Picture] = {}
+        for number, case in enumerate(self.cases):
+            if case.source is None:
+                continue
+            fake = synthesize(case.source, model, mask=case.source_body, device=str(device))
+            made.append(_inside(fake, case.source_body))
+            if case.target is not None:
+                rows.append(measure(fake, case.target, case.source_body, self.card.target.range))
+            if not pictures:
+                pictures[f"case {number}"] = side_by_side(case.source, fake, case.target)
+        if rows:
+            means = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
+            unit = "" if self.card.target.unit == "1" else f" {self.card.target.unit}"
+            count = f"{len(rows)} volume{'s' * (len(rows) > 1)}"
+            text = f"MAE {means['MAE']:.4g}{unit} over {count}"
+            return Report(means["MAE"], means, text, pictures)
+        real = [_inside(case.target, case.target_body) for case in self.cases if case.target is not None]
+        return distribution_report(made, real, pictures)
+
+
+@dataclass(frozen=True)
+class SampleValidator:
+    """Draws samples of a network that makes images from noise and compares their intensities with real images'.
+
+    The score is the Wasserstein distance of the two histograms, in the target's unit: the mean shift of intensity that
+    would turn one into the other. It sees neither shapes nor variety.
+
+    Attributes:
+        samples: how many are drawn, always the same for one `seed`.
+    """
+
+    card: Card
+    cases: Sequence[Loaded]
+    samples: int = 16
+    seed: int = 0
+
+    def __call__(self, networks: Networks, device: torch.device) -> Report:
+        arguments = self.card.method.arguments
+        model = Model(self.card, sampler_over(networks["forward"], arguments["code"], arguments["label"]))
+        random = np.random.default_rng(self.seed)
+        volumes = [synthesize(noise, model, device=str(device)) for noise in self._noise(random)]
+        real = [case.target for case in self.cases if case.target is not None]
+        first = volumes[0]
+        pictures = {"samples": as_picture(_slice(first.array, 0), _range(first.array))}
+        return distribution_report(
+            [v.array.reshape(-1) for v in volumes], [v.array.reshape(-1) for v in real], pictures
+        )
+
+    def _noise(self, random: np.random.Generator) -> list[Volume]:
+        """Volumes of standard normal numbers: in 2D one slice a sample, along the axis the model looks along."""
+        extents = self.card.spatial.tile_max
+        if self.card.spatial.dims == 3:
+            return [Volume(random.normal(size=extents).astype(np.float32), np.eye(4)) for _ in range(self.samples)]
+        place = {"axial": 0, "coronal": 1, "sagittal": 2}.get(self.card.spatial.axis or "axial", 0)
+        stack = random.normal(size=(self.samples, *extents[1:])).astype(np.float32)
+        return [Volume(np.ascontiguousarray(np.moveaxis(stack, 0, place)), np.eye(4))]
+
+
+def validator_for(card: Card, cases: Sequence[Loaded], seed: int = 0) -> Validator | None:
+    """The validator that fits a card; None where there is nothing to compare with."""
+    if card.method.name == "Sampler":
+        return SampleValidator(card, cases, seed=seed) if any(case.target is not None for case in cases) else None
+    pairs = any(case.source is not None and case.target is not None for case in cases)
+    both = any(case.source is not None for case in cases) and any(case.target is not None for case in cases)
+    return VolumeValidator(card, cases) if pairs or both else None
+
+
+def measure(
+    fake: Volume, real: Volume, body: NDArray[np.bool_] | None, limits: tuple[float, float]
+) -> dict[str, float]:
+    """MAE, ME and PSNR of one volume inside the body by the protocol of its unit.
+
+    Arbitrary units have no range of their own: there it is `limits`, which the model's values are held within.
+    """
+    protocol = PROTOCOLS.get(real.unit, "mr")
+    found = evaluate(fake, real, body, protocol, data_range=limits if protocol == "mr" else None)
+    return {name: metric.value for name, metric in found.items()}
+
+
+def wasserstein(a: NDArray[Any], b: NDArray[Any]) -> float:
+    """Wasserstein-1 distance of two samples of numbers: the mean distance of their quantiles, in their unit."""
+    at = (np.arange(QUANTILES) + 0.5) / QUANTILES
+    return float(np.abs(np.quantile(a, at) - np.quantile(b, at)).mean())
+
+
+def distribution_report(
+    made: Sequence[NDArray[Any]], real: Sequence[NDArray[Any]], pictures: Mapping[str, Picture]
+) -> Report:
+    """The distance of two sets of intensities, and their means and spreads."""
+    ours, theirs = (np.concatenate([part.reshape(-1) for part in parts]) for parts in (made, real))
+    distance = wasserstein(ours, theirs)
+    metrics = {
+        "wasserstein": distance,
+        "mean": float(ours.mean()),
+        "real_mean": float(theirs.mean()),
+        "std": float(ours.std()),
+        "real_std": float(theirs.std()),
+    }
+    return Report(distance, metrics, f"histograms {distance:.4g} apart (Wasserstein)", pictures)
+
+
+def side_by_side(source: Volume, fake: Volume, real: Volume | None) -> Picture:
+    """The middle slices of source, synthetic and, where there is one, real target, next to each other."""
+    middle = source.shape[0] // 2
+    shown = [as_picture(_slice(source.array, middle), _range(source.array))]
+    limits = _range(real.array if real is not None else fake.array)
+    shown += [
+        as_picture(_slice(v.array, middle), limits) for v in (fake, real) if v is not None and v.shape == fake.shape
+    ]
+    colour = any(picture.ndim == 3 for picture in shown)
+    return np.concatenate([np.stack([p] * 3, -1) if colour and p.ndim == 2 else p for p in shown], axis=1)
+
+
+def as_picture(values: NDArray[Any], limits: tuple[float, float]) -> Picture:
+    """Values (rows, columns[, 3]) between the limits as 0 to 255."""
+    low, high = limits
+    scaled = (np.clip(values, low, high) - low) * (255.0 / max(high - low, 1e-9))
+    picture: Picture = scaled.astype(np.uint8)
+    return picture
+
+
+def _slice(array: NDArray[Any], number: int) -> NDArray[Any]:
+    """One slice (rows, columns) or, of three channels, (rows, columns, 3); else its first channel."""
+    plane: NDArray[Any] = array[number]
+    return plane if plane.ndim == 2 or plane.shape[-1] == 3 else plane[..., 0]
+
+
+def _range(array: NDArray[Any]) -> tuple[float, float]:
+    low, high = np.percentile(array, (0.5, 99.5))
+    return float(low), float(high)
+
+
+def _inside(volume: Volume, body: NDArray[np.bool_] | None) -> NDArray[Any]:
+    return volume.array.reshape(-1) if body is None else volume.array[body].reshape(-1)
