@@ -30,7 +30,7 @@ def parametersAreKept(test, logic, device):
     """What is chosen is stored in the scene: a second look at the parameter node finds it again."""
     volume = addCube("input")
     parameters = logic.getParameterNode()
-    test.assertIsNone(parameters.inputVolume)
+    test.assertIn(parameters.inputVolume, (None, volume))  # an open panel has chosen the only volume there is
     test.assertTrue(parameters.sideBySide)
     parameters.inputVolume, parameters.modelId = volume, MODEL
     parameters.device, parameters.memoryLimitGb, parameters.sideBySide = device, 2.5, False

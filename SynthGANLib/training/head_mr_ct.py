@@ -159,10 +159,12 @@ def save_state(path: Path, state: dict[str, Any]) -> None:
     os.replace(part, path)
 
 
-def train(labels: Path, out: Path, config: Config, *, resume: bool = False, workers: int = 1) -> MixtureUNet:
+def train(
+    labels: Path, out: Path, config: Config, *, resume: bool = False, workers: int = 1, until: int | None = None
+) -> MixtureUNet:
     """Run the training; returns the averaged network. Checkpoints and a JSONL log go to `out`.
 
-    `workers` processes draw pairs ahead of the steps; their number does not change what is drawn.
+    It ends before step `until`, where that is given, and can be resumed. `workers` processes draw pairs ahead of the steps; their number does not change what is drawn.
     """
     out.mkdir(parents=True, exist_ok=True)
     heads, _ = load_heads(labels, config.held_out)
@@ -179,7 +181,8 @@ def train(labels: Path, out: Path, config: Config, *, resume: bool = False, work
     (out / "config.json").write_text(json.dumps(asdict(config), indent=1))
     log = (out / "log.jsonl").open("a", encoding="utf-8")
     began, sums, count = time.monotonic(), [0.0, 0.0], 0
-    feed = DataLoader(Draws(heads, config), batch_size=None, sampler=range(first, config.total), num_workers=workers)
+    last = config.total if until is None else min(until, config.total)
+    feed = DataLoader(Draws(heads, config), batch_size=None, sampler=range(first, last), num_workers=workers)
     for step, (mr, target, classes, weight) in enumerate(feed, first):
         for group in optimiser.param_groups:
             group["lr"] = rate_at(config, step)
@@ -198,7 +201,7 @@ def train(labels: Path, out: Path, config: Config, *, resume: bool = False, work
         sums[0] += float(entropy.detach())
         sums[1] += float(error.detach()) * (WINDOW[1] - WINDOW[0]) / 2.0
         count += 1
-        if (step + 1) % SAVE_EVERY == 0 or step + 1 == config.total:
+        if (step + 1) % SAVE_EVERY == 0 or step + 1 == last:
             spent = seconds + time.monotonic() - began
             row = {
                 "step": step + 1,
@@ -230,10 +233,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--labels", type=Path, required=True, help="folder of whole-head label maps (*.nii.gz)")
     parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints and the log")
     parser.add_argument("--workers", type=int, default=1, help="processes that draw pairs ahead of the steps")
+    parser.add_argument("--until", type=int, help="end before this step; --resume goes on from there")
     parser.add_argument("--seed", type=int, default=Config.seed)
     parser.add_argument("--resume", action="store_true", help="go on from the folder's checkpoint")
     given = parser.parse_args(arguments)
-    train(given.labels, given.out, Config(seed=given.seed), resume=given.resume, workers=given.workers)
+    config = Config(seed=given.seed)
+    train(given.labels, given.out, config, resume=given.resume, workers=given.workers, until=given.until)
     return 0
 
 

@@ -165,6 +165,7 @@ def test_interrupted_training_ends_in_the_same_bits(labels, tiny, tmp_path, monk
     with pytest.raises(Stopped):
         train(labels, tmp_path / "part", tiny, workers=0)
     monkeypatch.setattr(head_mr_ct, "rate_at", original)
+    train(labels, tmp_path / "part", tiny, resume=True, workers=0, until=7)
     resumed = train(labels, tmp_path / "part", tiny, resume=True, workers=1)  # who draws the pairs makes no difference
     for name, value in whole.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[name]), name
