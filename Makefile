@@ -16,10 +16,10 @@ PY    := $(VENV)/bin/python
 READY := $(VENV)/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench models train-head clean
+.PHONY: help demo test lint bench bench-training models train-head clean
 
 help: ## list the targets
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' Makefile
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' Makefile
 	@echo "  make demo INPUT=my_t1.nii.gz MODEL=head-mr-ct OUTPUT=folder   the same on your own volume or DICOM folder"
 
 # Rebuilt when the project's requirements change; otherwise a second run starts at once.
@@ -43,6 +43,9 @@ lint: $(READY) ## ruff and mypy only
 
 bench: $(READY) ## measure speed and memory beside MONAI into Docs/benchmarks.md
 	$(PY) Testing/Benchmarks/bench_inference.py --out Docs/benchmarks.md
+
+bench-training: $(READY) ## measure training steps beside a plain form into Docs/benchmarks_training.md
+	$(PY) Testing/Benchmarks/bench_training.py --out Docs/benchmarks_training.md
 
 models: $(READY) ## list the bundled models and verify their files and test vectors
 	@$(PY) Testing/verify_models.py

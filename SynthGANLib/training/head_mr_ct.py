@@ -164,7 +164,8 @@ def train(
 ) -> MixtureUNet:
     """Run the training; returns the averaged network. Checkpoints and a JSONL log go to `out`.
 
-    It ends before step `until`, where that is given, and can be resumed. `workers` processes draw pairs ahead of the steps; their number does not change what is drawn.
+    It ends before step `until`, where that is given, and can be resumed. `workers` processes draw pairs ahead of the
+    steps; their number does not change what is drawn.
     """
     out.mkdir(parents=True, exist_ok=True)
     heads, _ = load_heads(labels, config.held_out)

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from training_cases import CHILD, ToyConfig, ToyFeed, child_environment, gan_setup, same
+from training_cases import CHILD, LocalNet, ToyConfig, ToyFeed, ToyGan, child_environment, gan_setup, same
 
 from SynthGANLib.errors import InputError
 from SynthGANLib.training import checkpoint
@@ -245,3 +245,18 @@ def test_finished_run_resumed_does_nothing(tmp_path, whole):
     before = checkpoint.path_of(tmp_path, 12).read_bytes()
     assert run(tmp_path, resume=True).steps == 12
     assert checkpoint.path_of(tmp_path, 12).read_bytes() == before
+
+
+def test_features_that_are_only_looked_through_keep_their_weights(tmp_path):
+    class Looking(ToyGan):
+        def __init__(self, networks, config):
+            super().__init__(networks, config)
+            self.features = networks["features"]
+
+    setup = gan_setup(steps=1, regime=Looking, config=ToyConfig())
+    setup = replace(setup, networks={**setup.networks, "features": LocalNet("Judge", {"width": 3})})
+    torch.manual_seed(5)
+    own = {name: net.build() for name, net in setup.networks.items()}["features"].state_dict()
+    run(tmp_path, setup)
+    found = checkpoint.load(tmp_path, 1)["regime"]
+    assert all(torch.equal(found[f"features.{name}"], value) for name, value in own.items())

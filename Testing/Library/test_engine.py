@@ -19,8 +19,6 @@ from torch import Generator, nn
 from torch.amp.grad_scaler import GradScaler
 from training_cases import (
     CHILD,
-    LocalNet,
-    ToyConfig,
     ToyFeed,
     ToyGan,
     ToyLine,
@@ -394,18 +392,3 @@ def test_training_learns(tmp_path):
     x = torch.randn(200_000, generator=Generator().manual_seed(1)).double()
     slope = float((x * torch.tanh(2 * x)).mean() / (x * x).mean())
     assert float(final(tmp_path, 200)["average"]["values"]["line.w"]) == pytest.approx(slope, abs=0.03)
-
-
-def test_features_that_are_only_looked_through_keep_their_weights(tmp_path):
-    class Looking(ToyGan):
-        def __init__(self, networks, config):
-            super().__init__(networks, config)
-            self.features = networks["features"]
-
-    setup = gan_setup(steps=1, regime=Looking, config=ToyConfig())
-    setup = replace(setup, networks={**setup.networks, "features": LocalNet("Judge", {"width": 3})})
-    torch.manual_seed(5)
-    own = {name: net.build() for name, net in setup.networks.items()}["features"].state_dict()
-    run(setup, tmp_path)
-    found = final(tmp_path, 1)["regime"]
-    assert all(torch.equal(found[f"features.{name}"], value) for name, value in own.items())
