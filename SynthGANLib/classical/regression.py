@@ -7,6 +7,7 @@ layers: what was fitted lies in buffers, so they are stored, checked, tiled and 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from itertools import product
 
@@ -40,7 +41,7 @@ def local_features(x: Tensor) -> Tensor:
     return torch.cat([x, mean, (square / len(windows)).sqrt()], 1)
 
 
-class LocalRegression(nn.Module):
+class LocalRegression(nn.Module, ABC):
     """A regression on z-scored local features; subclasses give the conditional mean and its standard deviation."""
 
     multiple = 1
@@ -61,13 +62,13 @@ class LocalRegression(nn.Module):
         self.register_buffer("target_mean", torch.zeros(1))
         self.register_buffer("target_std", torch.ones(1))
 
+    @abstractmethod
     def scores(self, z: Tensor) -> Tensor:
         """Mean of the z-scored target, (N,), for z-scored features (F, N)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def spread(self, z: Tensor) -> Tensor:
         """Standard deviation of the z-scored target, (N,), for z-scored features (F, N)."""
-        raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, [z,] y, x) -> (B, 1, [z,] y, x): the conditional mean in the target's normalised units."""
