@@ -7,8 +7,7 @@ import vtk
 from slicer import vtkMRMLLabelMapVolumeNode, vtkMRMLScalarVolumeNode
 from slicer.util import VTKObservationMixin
 
-from SynthGANPanel import compare, environment, modelView, nodes, selftest, synthesis, wording
-from SynthGANPanel.failure import SynthesisError
+from SynthGANPanel import environment, modelView, selftest, synthesis
 from SynthGANPanel.framework import (
     ScriptedLoadableModule,
     ScriptedLoadableModuleLogic,
@@ -17,7 +16,11 @@ from SynthGANPanel.framework import (
     translate,
 )
 from SynthGANPanel.i18n import _
+from SynthGANPanel.inputSection import InputSection
+from SynthGANPanel.modelSection import ModelSection
 from SynthGANPanel.parameters import Device, SynthGANParameterNode
+from SynthGANPanel.runSection import RunSection
+from SynthGANPanel.setupSection import SetupSection
 
 
 class SynthGAN(ScriptedLoadableModule):
@@ -41,29 +44,31 @@ names its sources.
 
 
 class SynthGANWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
-    """The panel: choices on top, then one button, one progress bar, one status line."""
+    """The panel: its sections from top to bottom, and what they share."""
+
+    SECTIONS = (SetupSection, InputSection, ModelSection, RunSection)
 
     def __init__(self, parent=None) -> None:
         """Called when the user opens the module the first time and the widget is initialized."""
         ScriptedLoadableModuleWidget.__init__(self, parent)
         VTKObservationMixin.__init__(self)  # needed for parameter node observation
         self.logic = None
+        self.models = {}  # entries of the catalogue by id
+        self.sections = []
         self._parameterNode = None
-        self._parameterNodeGuiTag = None
-        self._models = {}  # entries of the catalogue by id
-        self._shownModel = None
-        self._run = None
-        self._chosen = None  # input and model when the last run was started
-        self._outcome = ""  # how it ended
 
     def setup(self) -> None:
         """Called when the user opens the module the first time and the widget is initialized."""
         ScriptedLoadableModuleWidget.setup(self)
+        self.logic = SynthGANLogic()
         uiWidget = slicer.util.loadUI(self.resourcePath("UI/SynthGAN.ui"))
         self.layout.addWidget(uiWidget)
-        self.ui = slicer.util.childWidgetVariables(uiWidget)
         uiWidget.setMRMLScene(slicer.mrmlScene)
-        self.logic = SynthGANLogic()
+        self.sections = [section(self) for section in self.SECTIONS]
+        for section in self.sections:
+            section.build(uiWidget.layout())
+        uiWidget.layout().addStretch(1)
+        self.ui = slicer.util.childWidgetVariables(uiWidget)
 
         # These connections ensure that we update parameter node when scene is closed
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self.onSceneStartClose)
@@ -71,20 +76,15 @@ class SynthGANWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndImportEvent, self.onSceneEndImport)
         layoutNode = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLLayoutNode")
         if layoutNode is not None:
-            self.addObserver(layoutNode, vtk.vtkCommand.ModifiedEvent, self._updateCompareButton)
-
-        self.ui.modelSelector.connect("currentIndexChanged(int)", self.onModelSelected)
-        self.ui.installButton.connect("clicked(bool)", self.onInstallButton)
-        self.ui.applyButton.connect("clicked(bool)", self.onApplyButton)
-        self.ui.compareButton.connect("clicked(bool)", self.onCompareButton)
+            self.addObserver(layoutNode, vtk.vtkCommand.ModifiedEvent, self.refresh)
 
         # Make sure parameter node is initialized (needed for module reload)
         self.initializeParameterNode()
 
     def cleanup(self) -> None:
         """Called when the application closes or the module is reloaded, and the module widget is destroyed."""
-        if self._run is not None:
-            self._run.stop(_("The synthesis was cancelled because the module was closed."))
+        for section in self.sections:
+            section.cleanup()
         self.setParameterNode(None)
         self.removeObservers()
 
@@ -95,11 +95,7 @@ class SynthGANWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def exit(self) -> None:
         """Called each time the user opens a different module; a synthesis under way goes on."""
-        if self._parameterNode:
-            self._parameterNode.disconnectGui(self._parameterNodeGuiTag)
-            self._parameterNodeGuiTag = None
-            self.removeObserver(self._parameterNode, vtk.vtkCommand.ModifiedEvent, self._updateGui)
-            self._parameterNode = None
+        self.setParameterNode(None)
 
     def onReload(self) -> None:
         """Reload the helpers and the library too, not only this file."""
@@ -110,33 +106,28 @@ class SynthGANWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def onSceneStartClose(self, caller, event) -> None:
         """Called just before the scene is closed."""
-        self._outcome = ""
-        if self._run is not None:
-            self._run.stop(_("The synthesis was cancelled because the scene was closed."))
+        for section in self.sections:
+            section.sceneCloses()
         # Parameter node will be reset, do not use it anymore
         self.setParameterNode(None)
 
     def onSceneEndClose(self, caller, event) -> None:
         """Called just after the scene is closed."""
         # If this module is shown while the scene is closed then recreate a new parameter node immediately
-        if self.parent.isEntered:
+        if self.entered:
             self.initializeParameterNode()
-            self._chosen = self._choices()
-            self._updateGui()
+            for section in self.sections:
+                section.sceneClosed()
+            self.refresh()
 
     def onSceneEndImport(self, caller, event) -> None:
         """Called when a scene was loaded: it may have brought choices, which arrive without being announced."""
-        if self.parent.isEntered:
+        if self.entered:
             self.initializeParameterNode()
 
     def initializeParameterNode(self) -> None:
         """Ensure parameter node exists and observed."""
         self.setParameterNode(self.logic.getParameterNode())
-        # Select what is likely meant to save a few clicks for the user
-        if not self._parameterNode.inputVolume:
-            self._parameterNode.inputVolume = nodes.firstVolume(slicer.mrmlScene)
-        if not self._parameterNode.modelId:
-            self._parameterNode.modelId = modelView.defaultModel(self._models, synthesis.DEFAULT_MODEL)
 
     def setParameterNode(self, inputParameterNode: SynthGANParameterNode | None) -> None:
         """
@@ -144,141 +135,83 @@ class SynthGANWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         Observation is needed because when the parameter node is changed then the GUI must be updated immediately.
         """
         if self._parameterNode:
-            self._parameterNode.disconnectGui(self._parameterNodeGuiTag)
-            self.removeObserver(self._parameterNode, vtk.vtkCommand.ModifiedEvent, self._updateGui)
+            for section in self.sections:
+                section.unbind(self._parameterNode)
+            self.removeObserver(self._parameterNode, vtk.vtkCommand.ModifiedEvent, self.refresh)
         self._parameterNode = inputParameterNode
         if self._parameterNode:
-            self._models = {} if environment.slicerTooOld() else modelView.catalogueById(self.logic.models())
-            # Note: in the .ui file, a Qt dynamic property called "SlicerParameterName" is set on each
+            self.reloadModels()
+            # Note: in the .ui files, a Qt dynamic property called "SlicerParameterName" is set on each
             # ui element that needs connection.
-            self._parameterNodeGuiTag = self._parameterNode.connectGui(self.ui)
-            self.addObserver(self._parameterNode, vtk.vtkCommand.ModifiedEvent, self._updateGui)
-            self._updateGui()
+            for section in self.sections:
+                section.bind(self._parameterNode)
+            self.addObserver(self._parameterNode, vtk.vtkCommand.ModifiedEvent, self.refresh)
+            self.refresh()
 
-    def onModelSelected(self, index) -> None:
-        """The models differ from machine to machine, so this selector is not bound but kept equal by hand."""
-        modelId = self.ui.modelSelector.itemData(index)
-        if self._parameterNode and modelId:
-            self._parameterNode.modelId = modelId
+    def reloadModels(self) -> None:
+        """Look into the catalogue's folders again."""
+        self.models = {} if environment.slicerTooOld() else modelView.catalogueById(self.logic.models())
 
-    def onApplyButton(self) -> None:
-        """Run processing, or cancel it, when user clicks "Apply" button."""
-        if self._run is not None:
-            self._run.cancel()
-            self._updateGui()
-            return
-        self._chosen, self._outcome = self._choices(), ""
-        self.ui.logTextEdit.clear()
-        parameters = self._parameterNode
-        try:
-            self._run = self.logic.synthesize(
-                parameters.inputVolume,
-                model=parameters.modelId,
-                mask=parameters.maskVolume,
-                device=parameters.device.value,
-                outputVolume=parameters.outputVolume,
-                memoryLimitGb=parameters.memoryLimitGb,
-                wait=False,
-                progressCallback=self._onProgress,
-                completedCallback=self._onCompleted,
-            )
-        except SynthesisError as error:
-            self._showFailure(error)
-        self._updateGui()
+    # What the sections share
 
-    def onInstallButton(self) -> None:
-        """Install what is missing; the text beside the button names it and its size."""
-        self._chosen = self._choices()
-        self.ui.statusLabel.text = _("Installing, which may take several minutes...")
-        slicer.app.processEvents()
-        try:
-            with slicer.util.WaitCursor():
-                environment.install()
-            self._outcome = _("The packages are installed.")
-        except SynthesisError as error:
-            self._showFailure(error)
-        self._updateGui()
+    @property
+    def parameters(self):
+        """The parameter node, None while there is none."""
+        return self._parameterNode
 
-    def onCompareButton(self) -> None:
-        """Show input and result side by side, or go back to the layout that was there before."""
-        if compare.isShown(slicer.mrmlScene):
-            compare.restore(slicer.mrmlScene)
-        else:
-            compare.show(self._parameterNode.inputVolume, self._result())
-        self._updateCompareButton()
+    @property
+    def entered(self):
+        """Whether the user has this module open."""
+        return self.parent.isEntered
 
-    def _onProgress(self, fraction, text) -> None:
-        self.ui.progressBar.value = int(100 * (fraction or 0))
-        self.ui.statusLabel.text = text
+    @property
+    def running(self):
+        """Whether a synthesis is under way."""
+        return self._runSection.run is not None
 
-    def _onCompleted(self, run) -> None:
-        self._run = None
-        if run.error is not None:
-            self._showFailure(run.error)
-        else:
-            self._outcome = wording.afterSuccess(run)
-            self.ui.logTextEdit.plainText = "\n".join(run.log)
-            if self.parent.isEntered and self._parameterNode and self._parameterNode.sideBySide:
-                compare.show(run.inputNode, run.resultNode)
-        self._updateGui()
+    @property
+    def _runSection(self):
+        return next(section for section in self.sections if isinstance(section, RunSection))
 
-    def _showFailure(self, error) -> None:
-        self._outcome = str(error)
-        self.ui.logTextEdit.plainText = "\n".join(error.log)
-        self.ui.detailsCollapsibleButton.collapsed = error.kind == "cancelled" or not error.log
+    def source(self):
+        """The input volume, None if none is chosen."""
+        return self._parameterNode.inputVolume if self._parameterNode else None
 
-    def _choices(self):
-        parameters = self._parameterNode
-        return (parameters.inputVolume, parameters.modelId) if parameters else None
+    def result(self):
+        """The newest result for the chosen input, None if there is none."""
+        return self.logic.latestResult(self.source())
 
-    def _updateGui(self, caller=None, event=None) -> None:
-        if not self._parameterNode:
-            return
-        parameters, running = self._parameterNode, self._run is not None
-        modelView.fill(self.ui.modelSelector, self._models, parameters.modelId)
-        entry = self._models.get(parameters.modelId)
-        if entry is not self._shownModel:  # else a reader would lose the place
-            self._shownModel = entry
-            self.ui.modelCardBrowser.setMarkdown(modelView.cardMarkdown(entry))
-        for choices in ("inputsContents", "modelSelector", "outputContents", "advancedContents"):
-            getattr(self.ui, choices).enabled = not running
-        missing = environment.missingPackages()
-        self.ui.installContents.visible = bool(missing) and not environment.slicerTooOld()
-        self.ui.installLabel.text = wording.askToInstall(missing, environment.downloadSize(missing))
-        obstacle = self._obstacle(missing)
-        if running:
-            self.ui.applyButton.text = _("Cancel")
-            self.ui.applyButton.toolTip = _("Stop the synthesis; nothing in the scene changes")
-            self.ui.applyButton.enabled = not self._run.cancelling
-        else:
-            self.ui.applyButton.text = _("Apply")
-            self.ui.applyButton.toolTip = obstacle or _("Synthesize the chosen modality from the input volume")
-            self.ui.applyButton.enabled = not obstacle
-            self.ui.progressBar.value = 0
-            # How the last run ended is told until another input or model is chosen
-            told = self._outcome if self._chosen == self._choices() else ""
-            self.ui.statusLabel.text = told or obstacle or _("Ready.")
-        self.ui.progressBar.visible = running
-        self._updateCompareButton()
+    def reference(self):
+        """The real image to compare the result with, None if none is chosen."""
+        return self._parameterNode.referenceVolume if self._parameterNode else None
 
-    def _obstacle(self, missing) -> str:
-        """Why the synthesis cannot be started with the present choices, "" if it can."""
-        if environment.slicerTooOld():
-            return environment.slicerTooOld()
-        if missing:
-            return _("Install the missing packages first.")
-        if not self._parameterNode.inputVolume:
-            return _("Choose an input volume.")
-        return modelView.obstacle(self._models, self._parameterNode.modelId)
+    def model(self):
+        """The catalogue's entry of the chosen model, None if it is not installed."""
+        return self.models.get(self._parameterNode.modelId) if self._parameterNode else None
 
-    def _result(self):
-        """The newest result for the chosen input."""
-        return self.logic.latestResult(self._parameterNode.inputVolume) if self._parameterNode else None
+    def obstacle(self):
+        """Why Apply is not possible with the present choices, "" if it is."""
+        return next(filter(None, (section.obstacle() for section in self.sections)), "")
 
-    def _updateCompareButton(self, caller=None, event=None) -> None:
-        shown = compare.isShown(slicer.mrmlScene)
-        self.ui.compareButton.text = _("Back to the former layout") if shown else _("Show side by side")
-        self.ui.compareButton.enabled = shown or self._result() is not None
+    def tell(self, text) -> None:
+        """Show a line of text beside the Apply button."""
+        self._runSection.tell(text)
+
+    def fail(self, error) -> None:
+        """Show a SynthesisError: cause and next step, and the details if there are any."""
+        self._runSection.fail(error)
+
+    def ended(self, run) -> None:
+        """A synthesis has ended."""
+        for section in self.sections:
+            section.ended(run)
+        self.refresh()
+
+    def refresh(self, caller=None, event=None) -> None:
+        """Let every section show the present state."""
+        if self._parameterNode:
+            for section in self.sections:
+                section.update()
 
 
 class SynthGANLogic(ScriptedLoadableModuleLogic):

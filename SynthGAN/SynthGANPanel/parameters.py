@@ -42,6 +42,7 @@ class SynthGANParameterNode:
     sideBySide - Show input and result side by side when done.
     device - Where to compute.
     memoryLimitGb - Memory the synthesis may take, in GB; 0 is as much as is free.
+    referenceVolume - Optional: a real image of the target modality, to compare and measure the result with.
     """
 
     inputVolume: ImageNode
@@ -51,3 +52,4 @@ class SynthGANParameterNode:
     sideBySide: bool = True
     device: Device = Device.AUTO
     memoryLimitGb: Annotated[float, WithinRange(0, 1024)] = 0.0
+    referenceVolume: ImageNode

@@ -37,7 +37,7 @@ def torchExtension(monkeypatch):
 
 
 def refresh(panel):
-    panel._updateGui()
+    panel.refresh()
     return panel.ui
 
 
