@@ -4,10 +4,15 @@ import sys
 
 import slicer
 import vtk
-from slicer import vtkMRMLLabelMapVolumeNode, vtkMRMLScalarVolumeNode
+from slicer import (
+    vtkMRMLLabelMapVolumeNode,
+    vtkMRMLMarkupsROINode,
+    vtkMRMLScalarVolumeNode,
+    vtkMRMLSegmentationNode,
+)
 from slicer.util import VTKObservationMixin
 
-from SynthGANPanel import environment, modelView, selftest, synthesis
+from SynthGANPanel import environment, modelView, request, selftest, synthesis
 from SynthGANPanel.framework import (
     ScriptedLoadableModule,
     ScriptedLoadableModuleLogic,
@@ -177,8 +182,15 @@ class SynthGANWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         """The input volume, None if none is chosen."""
         return self._parameterNode.inputVolume if self._parameterNode else None
 
+    def needsNoInput(self):
+        """Whether the chosen model makes images from nothing but a seed."""
+        entry = self.model()
+        return request.needsNoInput(entry.card if entry else None)
+
     def result(self):
-        """The newest result for the chosen input, None if there is none."""
+        """The newest result for the chosen input (or of a model that needs none), None if there is none."""
+        if self.needsNoInput():
+            return synthesis.latestGenerated(slicer.mrmlScene, self._parameterNode.modelId)
         return self.logic.latestResult(self.source())
 
     def reference(self):
@@ -232,28 +244,36 @@ class SynthGANLogic(ScriptedLoadableModuleLogic):
 
     def synthesize(
         self,
-        inputVolume: vtkMRMLScalarVolumeNode,
+        inputVolume: vtkMRMLScalarVolumeNode | None,
         model: str = synthesis.DEFAULT_MODEL,
-        mask: vtkMRMLLabelMapVolumeNode | None = None,
+        mask: vtkMRMLLabelMapVolumeNode | vtkMRMLSegmentationNode | None = None,
         device: str = "auto",
         outputVolume: vtkMRMLScalarVolumeNode | None = None,
         memoryLimitGb: float = 0.0,
         wait: bool = True,
         progressCallback=None,
         completedCallback=None,
+        maskSegment: str = "",
+        roi: vtkMRMLMarkupsROINode | None = None,
+        acceptUnfit: bool = False,
+        seed: int = 0,
     ):
         """
         Synthesize another modality from a volume, in a process of its own.
         Can be used without GUI widget.
-        :param inputVolume: volume to synthesize from
+        :param inputVolume: volume to synthesize from; None for a model that makes images from nothing
         :param model: id of a model (see `models`), `id@version` or the path of a model folder
-        :param mask: optional volume, not zero where the body is
+        :param mask: optional volume (not zero where the body is) or segmentation
         :param device: "auto", "cpu", "cuda", "cuda:1" or "mps"
         :param outputVolume: volume to write the result to; a new one is created if None
         :param memoryLimitGb: memory the synthesis may take; 0 is as much as is free
         :param wait: if True then return when done; Slicer stays responsive meanwhile
         :param progressCallback: called with the fraction done (0 to 1) and a line of text
         :param completedCallback: called with the run when it has ended in whatever way
+        :param maskSegment: id of the segment of a segmentation; all of them together if empty
+        :param roi: synthesize only this region; the result has the voxels of the input inside it
+        :param acceptUnfit: use a volume that says to be of another modality than the model takes
+        :param seed: draws the image of a model that makes images from nothing
         :return: the result volume if `wait`, else the run, which has `state`, `error`, `resultNode` and `cancel()`
         :raises SynthesisError: with the cause and what to do; the scene is then as it was
         """
@@ -262,6 +282,10 @@ class SynthGANLogic(ScriptedLoadableModuleLogic):
             model,
             wait,
             maskNode=mask,
+            maskSegment=maskSegment,
+            roiNode=roi,
+            acceptUnfit=acceptUnfit,
+            seed=seed,
             device=device,
             outputNode=outputVolume,
             memoryLimitGb=memoryLimitGb,

@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from SynthGANLib.dicom_header import Header, read_header
+from SynthGANLib.contrast import contrast_of
+from SynthGANLib.dicom_header import Dataset, Header, read_header
 from SynthGANLib.dicom_stack import Frame, Stack, frames_of, stack
 from SynthGANLib.errors import InputError
 from SynthGANLib.grid import Array
@@ -185,12 +186,25 @@ def _assemble(headers: Sequence[Header], frame: int | None, unit: str | None) ->
         array *= np.float32(meaning.factor)
     meta = {
         "modality": first.text(0x00080060),
-        "sequence": first.text(0x00180024) or first.text(0x00180020),
+        "sequence": _contrast(first),
         "description": first.text(0x0008103E),
         "series": first.text(0x0020000E),
         "warnings": ordered.warnings + meaning.warnings,
     }
     return Volume(array, ordered.affine, meaning.unit, meta)
+
+
+def _contrast(header: Dataset) -> str:
+    """The MR contrast, "" for other modalities and where the header does not settle it."""
+    if header.text(0x00080060) != "MR":
+        return ""
+    return contrast_of(
+        scanning=header.text(0x00180020),
+        echo_ms=header.number(0x00180081),
+        repetition_ms=header.number(0x00180080),
+        inversion_ms=header.number(0x00180082),
+        description=header.text(0x0008103E) or header.text(0x00181030),
+    )
 
 
 def _meaning(frame: Frame) -> Uptake:

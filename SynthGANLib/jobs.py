@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from SynthGANLib.catalogue import Catalogue
 from SynthGANLib.errors import CancelledError, InputError, MemoryExhaustedError, SynthGANError
+from SynthGANLib.measure_job import MEASURE, MeasureJob, run_measurement
 
 if TYPE_CHECKING:
     from SynthGANLib.card import Card
@@ -52,7 +53,8 @@ class Job:
         device: "auto", "cpu", "cuda", "cuda:0", "mps".
         memory: bytes the synthesis may take, or None for what is free.
         series, frame: which DICOM series, which frame of a 4D file.
-        input_unit: overrides the unit guessed from the file.
+        input_unit, input_modality, input_sequence: override what the file says or fails to say.
+        accept_unfit: use an input whose stated modality is not the model's; it is remarked.
 
     Raises:
         InputError: for a field of the wrong type, by name.
@@ -69,13 +71,16 @@ class Job:
     input_unit: str | None = None
     series: str | None = None
     frame: int | None = None
+    input_modality: str | None = None
+    input_sequence: str | None = None
+    accept_unfit: bool = False
 
     def __post_init__(self) -> None:
         for name in ("input", "output", "model"):
             value = getattr(self, name)
             if not isinstance(value, str) or not value or "\0" in value:
                 raise _wrong(name, "text that is not empty", value)
-        for name in ("mask", "input_unit", "series"):
+        for name in ("mask", "input_unit", "series", "input_modality", "input_sequence"):
             if getattr(self, name) is not None and not isinstance(getattr(self, name), str):
                 raise _wrong(name, "text or null", getattr(self, name))
         for name, low in (("memory", 1), ("frame", 0)):
@@ -84,8 +89,9 @@ class Job:
                 raise _wrong(name, f"a whole number from {low} or null", value)
         if not isinstance(self.device, str) or not _DEVICE.fullmatch(self.device):
             raise _wrong("device", "auto, cpu, cuda, cuda:0 or mps", self.device)
-        if not isinstance(self.force, bool):
-            raise _wrong("force", "true or false", self.force)
+        for name in ("force", "accept_unfit"):
+            if not isinstance(getattr(self, name), bool):
+                raise _wrong(name, "true or false", getattr(self, name))
         if isinstance(self.models, str) or not all(isinstance(folder, str) for folder in self.models):
             raise _wrong("models", "a list of folders", self.models)
 
@@ -122,11 +128,16 @@ def run_job(
     Events: ``stage`` (stage), ``progress`` (stage, fraction, seconds_left), ``warning`` (message),
     ``memory`` (message), and last either ``done`` (output, output_sha256, model, version, weights_sha256,
     device, seconds, tiles, peak_memory, warnings, plan, versions) or ``error`` (kind, cause, next_step,
-    exit_code).
+    exit_code). What ``done`` holds after a job "measure" is told at
+    :meth:`SynthGANLib.evaluation.assess.Assessment.to_json`.
     """
+    asked = cancel or (lambda: False)
     try:
+        if isinstance(job, Mapping) and job.get("job") == MEASURE:
+            emit({"event": "done", **_measured(MeasureJob.from_json(job), emit, asked)})
+            return 0
         parsed = job if isinstance(job, Job) else Job.from_json(job)
-        emit({"event": "done", **_run(parsed, emit, cancel or (lambda: False), catalogue or Catalogue())})
+        emit({"event": "done", **_run(parsed, emit, asked, catalogue or Catalogue())})
         return 0
     except SynthGANError as error:
         return emit_error(emit, error)
@@ -248,18 +259,39 @@ def _run(job: Job, emit: Emit, cancel: Cancel, catalogue: Catalogue) -> dict[str
 
     model = Model.load(folder)
     steps.enter("read", 0.01)
-    volume = read_volume(source, series=job.series, frame=job.frame, unit=job.input_unit)
+    volume = _labelled(read_volume(source, series=job.series, frame=job.frame, unit=job.input_unit), job)
     check_kind(Path(job.output), model.card, volume)
     body = read_volume(mask, unit="label") if mask else None
     steps.enter("check", _SHARE_BEFORE)
     result = synthesize(
-        volume, model, mask=body, device=job.device, memory=job.memory, progress=steps.follow, cancel=cancel
+        volume,
+        model,
+        mask=body,
+        device=job.device,
+        memory=job.memory,
+        progress=steps.follow,
+        cancel=cancel,
+        accept_unfit=job.accept_unfit,
     )
     steps.enter("write", _SHARE_BEFORE + _SHARE_PREDICT)
     write_volume(result, job.output, force=job.force)
     summary = _summary(job, model, result)
     steps.progress("done", 1.0, 0.0)
     return {**summary, "seconds": round(time.monotonic() - started, 3)}
+
+
+def _labelled(volume: Volume, job: Job) -> Volume:
+    """The volume with the modality and sequence that the job states, where it states any."""
+    stated = {"modality": job.input_modality, "sequence": job.input_sequence}
+    known = {name: value for name, value in stated.items() if value is not None}
+    return dataclasses.replace(volume, meta={**volume.meta, **known}) if known else volume
+
+
+def _measured(job: MeasureJob, emit: Emit, cancel: Cancel) -> dict[str, Any]:
+    steps = _Steps(emit, cancel)
+    found = run_measurement(job, steps.enter)
+    steps.progress("done", 1.0, 0.0)
+    return {**found, "versions": versions()}
 
 
 def _summary(job: Job, model: Model, result: Volume) -> dict[str, Any]:

@@ -128,43 +128,27 @@ def unitOf(node):
     return None
 
 
-def maskFromNode(maskNode, inputNode):
-    """The mask as a label volume of 0 and 1, in the coordinates of the input node.
-
-    :param maskNode: label map (or scalar) volume, not zero inside; a linear transform may relate it to the input
-    :raises SynthesisError: for an empty mask or one that cannot be brought to the input
-    """
-    environment.useLibrary()
-    from SynthGANLib.volume import Volume
-
-    checkInput(maskNode)
-    array = slicer.util.arrayFromVolume(maskNode)
-    affine = _toLocal(maskNode, inputNode) @ ijkToRAS(maskNode)
-    if array.ndim != 3 or not array.any():
-        raise SynthesisError(
-            _("The mask '{name}' is empty.").format(name=maskNode.GetName()),
-            _("Choose another mask or none."),
-        )
-    return Volume((array != 0).astype(np.uint8), RAS_TO_LPS @ affine, "label")
-
-
 def resultName(inputNode, card):
     """`<input> synthetic CT (head-mr-ct)`."""
+    if inputNode is None:
+        return _("synthetic {modality} ({model})").format(modality=card.target.modality, model=card.id)
     return _("{input} synthetic {modality} ({model})").format(
         input=inputNode.GetName(), modality=card.target.modality, model=card.id
     )
 
 
-def storeResult(inputNode, outputNode, array, card, provenance):
+def storeResult(inputNode, outputNode, array, card, provenance, ijkToRAS):
     """Put the result into the scene: the only place that changes it, and it does so wholly or not at all.
 
     :param outputNode: node chosen by the user (keeps its name), or None for a new one
-    :param array: (z, y, x[, 3]) on the grid of the input
+    :param inputNode: None for a model that starts from nothing
+    :param array: (z, y, x[, 3])
     :param card: the model's card
     :param provenance: attributes to store, without prefix
+    :param ijkToRAS: 4x4, from the array's indices (x, y, z) to the coordinates of the input node
     :return: the node
     """
-    scene = inputNode.GetScene()
+    scene = inputNode.GetScene() if inputNode is not None else slicer.mrmlScene
     # The voxels are completed apart, so that lack of memory leaves the scene and the chosen node as they were.
     image = _imageOf(array)
     node = outputNode or scene.AddNewNodeByClass(
@@ -173,16 +157,15 @@ def storeResult(inputNode, outputNode, array, card, provenance):
     completed = False
     try:
         with slicer.util.NodeModify(node):
-            matrix = vtk.vtkMatrix4x4()
-            inputNode.GetIJKToRASMatrix(matrix)
             node.SetAndObserveImageData(image)
-            node.SetIJKToRASMatrix(matrix)
-            node.SetAndObserveTransformNodeID(inputNode.GetTransformNodeID())
+            node.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(ijkToRAS))
+            node.SetAndObserveTransformNodeID(inputNode.GetTransformNodeID() if inputNode is not None else None)
             _setQuantity(node, card.target)
             for name, value in provenance.items():
                 node.SetAttribute(ATTRIBUTE_PREFIX + name, value)
         _setDisplay(node, card.target)
-        _placeBeside(inputNode, node)
+        if inputNode is not None:
+            placeBeside(inputNode, node)
         completed = True
     finally:
         if not completed and outputNode is None:
@@ -190,10 +173,12 @@ def storeResult(inputNode, outputNode, array, card, provenance):
     return node
 
 
-def provenance(inputNode, maskNode, card, done):
+def provenance(inputNode, card, done, choices):
     """What is kept with a result, as text by attribute name.
 
+    :param inputNode: None for a model that starts from nothing
     :param done: the worker's closing event
+    :param choices: further attributes, which say what was chosen
     """
     return {
         "ModelId": card.id,
@@ -205,11 +190,11 @@ def provenance(inputNode, maskNode, card, done):
         "Seconds": str(done.get("seconds", "")),
         "Warnings": json.dumps(done.get("warnings", [])),
         "ResultSHA256": str(done.get("output_sha256", "")),
-        "InputNodeID": inputNode.GetID(),
-        "InputName": inputNode.GetName(),
-        "Mask": maskNode.GetName() if maskNode is not None else "none",
+        "InputNodeID": inputNode.GetID() if inputNode is not None else "",
+        "InputName": inputNode.GetName() if inputNode is not None else "none",
         "Date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "Intent": "research only" if card.research_only else "see the model's card",
+        **choices,
     }
 
 
@@ -256,7 +241,7 @@ def _setDisplay(node, target):
             display.SetAndObserveColorNodeID(colors)
 
 
-def _placeBeside(inputNode, node):
+def placeBeside(inputNode, node):
     """Same study (or folder) in the subject hierarchy as the input, right after it."""
     hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(inputNode.GetScene())
     source = hierarchy.GetItemByDataNode(inputNode) if hierarchy is not None else 0
@@ -267,7 +252,7 @@ def _placeBeside(inputNode, node):
     hierarchy.SetItemParent(item, parent)
 
 
-def _toLocal(node, referenceNode):
+def toLocal(node, referenceNode):
     """The 4x4 matrix from the RAS of `node` to the RAS of `referenceNode`, through their parent transforms."""
     transform, reference = node.GetParentTransformNode(), referenceNode.GetParentTransformNode()
     if transform is reference:

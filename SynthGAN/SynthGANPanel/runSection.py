@@ -59,9 +59,13 @@ class RunSection(Section):
         parameters = self.panel.parameters
         try:
             self.run = self.panel.logic.synthesize(
-                parameters.inputVolume,
+                None if self.panel.needsNoInput() else parameters.inputVolume,
                 model=parameters.modelId,
                 mask=parameters.maskVolume,
+                maskSegment=parameters.maskSegment,
+                roi=parameters.roi,
+                acceptUnfit=parameters.acceptUnfit,
+                seed=parameters.seed,
                 device=parameters.device.value,
                 outputVolume=parameters.outputVolume,
                 memoryLimitGb=parameters.memoryLimitGb,
@@ -102,7 +106,7 @@ class RunSection(Section):
         self.ui.progressBar.visible = running
         shown = compare.isShown(slicer.mrmlScene)
         self.ui.compareButton.text = _("Back to the former layout") if shown else _("Show side by side")
-        self.ui.compareButton.enabled = shown or self.panel.result() is not None
+        self.ui.compareButton.enabled = shown or (self.panel.result() is not None and not self.panel.needsNoInput())
 
     def _onProgress(self, fraction, text):
         self.ui.progressBar.value = int(100 * (fraction or 0))
@@ -115,7 +119,8 @@ class RunSection(Section):
         else:
             self._outcome = wording.afterSuccess(run)
             self._showLog(run.log)
-            if self.panel.entered and self.panel.parameters and self.panel.parameters.sideBySide:
+            wanted = self.panel.entered and self.panel.parameters and self.panel.parameters.sideBySide
+            if wanted and run.inputNode is not None:
                 compare.show(run.inputNode, run.resultNode)
         self.panel.ended(run)
 

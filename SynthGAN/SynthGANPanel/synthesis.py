@@ -5,22 +5,20 @@ node stored. Until the last step the scene is only read; a run that fails or is 
 """
 
 import atexit
-import hashlib
 import shutil
 import time
 import weakref
 
-import numpy as np
 import slicer
 
-from SynthGANPanel import environment, nodes, raster
-from SynthGANPanel.failure import SynthesisError, fromLibrary
+from SynthGANPanel import environment, nodes, results
+from SynthGANPanel.failure import SynthesisError
 from SynthGANPanel.i18n import _
 from SynthGANPanel.jobs import WorkerProcess
+from SynthGANPanel.request import Request
 from SynthGANPanel.wording import afterExit, describeProgress
 
 POLL_MILLISECONDS = 100
-GEOMETRY_TOLERANCE_MM = 1e-4
 DEFAULT_MODEL = "head-mr-ct"
 
 _running = weakref.WeakSet()
@@ -29,6 +27,7 @@ _running = weakref.WeakSet()
 class Synthesis:
     """One run. Create it, `start()` it, then let time pass: by itself where Qt runs, by `poll()` or `wait()` elsewhere.
 
+    :ivar request: what is synthesized
     :ivar state: "new", "running", "done", "failed" or "cancelled"
     :ivar resultNode: the result once `state` is "done"
     :ivar error: the SynthesisError once `state` is "failed" or "cancelled"
@@ -39,23 +38,8 @@ class Synthesis:
     :ivar folder: the private folder with the volumes on their way; gone when the run has ended
     """
 
-    def __init__(
-        self,
-        inputNode,
-        model,
-        maskNode=None,
-        device="auto",
-        outputNode=None,
-        memoryLimitGb=0.0,
-        progressCallback=None,
-        completedCallback=None,
-    ):
-        self.inputNode = inputNode
-        self.maskNode = maskNode
-        self.outputNode = outputNode
-        self.model = model
-        self.device = device
-        self.memoryLimitGb = memoryLimitGb
+    def __init__(self, request, progressCallback=None, completedCallback=None):
+        self.request = request
         self.state = "new"
         self.resultNode = None
         self.error = None
@@ -66,8 +50,6 @@ class Synthesis:
         self.folder = None
         self._progressCallback = progressCallback
         self._completedCallback = completedCallback
-        self._card = None
-        self._grid = None
         self._process = None
         self._timer = None
         self._started = 0.0
@@ -75,6 +57,11 @@ class Synthesis:
         self._workerError = None
         self._cancelReason = None
         self._polling = False
+
+    @property
+    def inputNode(self):
+        """The input volume, None for a model that starts from nothing."""
+        return self.request.inputNode
 
     @property
     def running(self):
@@ -97,11 +84,11 @@ class Synthesis:
         :raises SynthesisError: one sentence about what is wrong with an input, the model or the installation
         """
         self._started = time.monotonic()
-        self._check()
+        self.request.check()
         try:
             self.folder = environment.privateFolder()
             self._process = WorkerProcess(
-                environment.workerCommand(), self._job(), environment.workerEnvironment(), self.folder
+                environment.workerCommand(), self.request.job(self.folder), environment.workerEnvironment(), self.folder
             )
         except BaseException:  # whatever ends the start, an interrupt too, must not leave the folder behind
             self._cleanUp()
@@ -122,7 +109,7 @@ class Synthesis:
             return not self.running
         self._polling = True  # a callback may run the event loop, and with it this very method
         try:
-            reason = self._lostNodes()
+            reason = self.request.lostNodes()
             if reason:
                 self.cancel(reason)
             for event in self._process.poll(timeout):
@@ -162,46 +149,6 @@ class Synthesis:
         if self.error is not None:
             raise self.error
         return self.resultNode
-
-    def _check(self):
-        nodes.checkInput(self.inputNode)
-        environment.useLibrary()
-        missing = environment.missingPackages()
-        if missing:
-            raise SynthesisError(
-                _("SynthGAN needs {names}, which Slicer does not have yet.").format(names=" and ".join(missing)),
-                _("Press Install in the SynthGAN module."),
-                "package",
-            )
-        self._card = findCard(self.model)
-        nodes.checkOutput(self.outputNode, self.inputNode, self.maskNode, colors=self._card.target.channels > 1)
-
-    def _job(self):
-        """The job for the worker, with the volumes written to the private folder."""
-        from SynthGANLib.errors import SynthGANError
-
-        paths = {"input": self.folder / "input.nrrd", "mask": None}
-        try:
-            volume = nodes.volumeFromNode(self.inputNode)
-            self._grid = volume.grid
-            raster.write(volume, paths["input"])
-            if self.maskNode is not None:
-                paths["mask"] = self.folder / "mask.nrrd"
-                raster.write(nodes.maskFromNode(self.maskNode, self.inputNode), paths["mask"])
-        except SynthGANError as error:
-            raise fromLibrary(error) from error
-        return {
-            "job": "synthesize",
-            "input": str(paths["input"]),
-            "input_unit": nodes.unitOf(self.inputNode),
-            "output": str(self.folder / "output.nrrd"),
-            "model": self.model,
-            "mask": str(paths["mask"]) if paths["mask"] else None,
-            "device": self.device,
-            "memory": round(self.memoryLimitGb * 2**30) or None,
-            "models": [],
-            "force": False,
-        }
 
     def _take(self, event):
         kind = event["event"]
@@ -250,56 +197,9 @@ class Synthesis:
             self._completedCallback(self)
 
     def _store(self):
-        array = self._verifiedArray()
-        present = nodes.volumeFromNode(self.inputNode).grid
-        if present.shape != self._grid.shape or not np.array_equal(present.affine, self._grid.affine):
-            raise SynthesisError(
-                _("The input volume was moved or cut while the synthesis was running."), _("Start it again.")
-            )
-        record = nodes.provenance(self.inputNode, self.maskNode, self._card, self._done)
-        self.resultNode = nodes.storeResult(self.inputNode, self.outputNode, array, self._card, record)
-
-    def _verifiedArray(self):
-        """The voxels of the result file, after its hash, grid and values were compared with what they must be."""
-        from SynthGANLib.errors import SynthGANError
-        from SynthGANLib.volume import read_volume
-
-        path = self.folder / "output.nrrd"
-        try:
-            with open(path, "rb") as file:
-                found = hashlib.file_digest(file, "sha256").hexdigest()
-            if found != self._done.get("output_sha256"):
-                raise self._unverified(_("its checksum is not the one reported"))
-            volume = read_volume(path, unit=self._card.target.unit)
-        except OSError as error:
-            raise self._unverified(_("its file cannot be read")) from error
-        except SynthGANError as error:
-            raise self._unverified(str(error).rstrip(".")) from error
-        if volume.shape != self._grid.shape:
-            raise self._unverified(_("it has another number of voxels than the input"))
-        if not np.allclose(volume.affine, self._grid.affine, rtol=0, atol=GEOMETRY_TOLERANCE_MM):
-            raise self._unverified(_("it does not lie on the input"))
-        if (volume.array.ndim == 4) != (self._card.target.channels > 1):
-            raise self._unverified(_("it has another number of channels than the model's card says"))
-        if not np.isfinite(volume.array).all():
-            raise self._unverified(_("it holds values that are no numbers"))
-        return volume.array
-
-    def _unverified(self, reason):
-        return SynthesisError(
-            _("The result was refused because {reason}.").format(reason=reason),
-            _("Try again, and report the details if it happens again."),
-            "result",
-            self.log,
-        )
-
-    def _lostNodes(self):
-        """Why the run makes no sense any more, "" while it does."""
-        if self.inputNode.GetScene() is None:
-            return _("The synthesis was cancelled because the input volume was removed.")
-        if self.outputNode is not None and self.outputNode.GetScene() is None:
-            return _("The synthesis was cancelled because the output volume was removed.")
-        return ""
+        request = self.request
+        array = results.verifiedArray(self.folder / "output.nrrd", self._done, request.card, request.grid, self.log)
+        self.resultNode = request.store(array, self._done)
 
     def _report(self, fraction, text):
         self.fraction, self.text = fraction, text
@@ -328,32 +228,14 @@ class Synthesis:
             shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def findCard(model):
-    """The card of a model given by id, `id@version` or path.
-
-    :raises SynthesisError: if there is none or it is refused
-    """
-    environment.useLibrary()
-    from SynthGANLib.catalogue import Catalogue, read_entry
-    from SynthGANLib.errors import SynthGANError
-
-    try:
-        entry = read_entry(Catalogue().find(model))
-    except SynthGANError as error:
-        raise fromLibrary(error) from error
-    if entry.card is None:
-        raise SynthesisError(entry.error, _("Get the model again, or remove the folder."), "model")
-    return entry.card
-
-
-def synthesize(inputNode, model=DEFAULT_MODEL, wait=True, **choices):
+def synthesize(inputNode, model=DEFAULT_MODEL, wait=True, progressCallback=None, completedCallback=None, **choices):
     """Start a synthesis and, by default, wait for it. Works with and without Qt.
 
-    :param choices: those of :class:`Synthesis`
+    :param choices: those of :class:`request.Request`
     :return: the result node if `wait`, else the running :class:`Synthesis`
     :raises SynthesisError: if it cannot start, or, when waiting, if it failed or was cancelled
     """
-    run = Synthesis(inputNode, model, **choices)
+    run = Synthesis(Request(inputNode, model, **choices), progressCallback, completedCallback)
     run.start()
     return run.wait() if wait else run
 
@@ -362,10 +244,21 @@ def latestResult(inputNode):
     """The newest volume of the scene that was synthesized from `inputNode`, None if there is none."""
     if inputNode is None or inputNode.GetScene() is None:
         return None
+    return _newest(inputNode.GetScene(), "InputNodeID", inputNode.GetID())
+
+
+def latestGenerated(scene, modelId):
+    """The newest volume of the scene that a model made without an input, None if there is none."""
+    return _newest(scene, "ModelId", modelId, "InputName", "none")
+
+
+def _newest(scene, *attributes):
+    """The volume whose attributes (name, value, name, value, ...) are these and whose date is the latest."""
+    wanted = list(zip(attributes[::2], attributes[1::2]))
     results = [
         node
-        for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode", inputNode.GetScene())
-        if node.GetAttribute(nodes.ATTRIBUTE_PREFIX + "InputNodeID") == inputNode.GetID()
+        for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode", scene)
+        if all(node.GetAttribute(nodes.ATTRIBUTE_PREFIX + name) == value for name, value in wanted)
     ]
     # Of results of one second the one that was added last, hence the reversed order.
     dated = [(node.GetAttribute(nodes.ATTRIBUTE_PREFIX + "Date") or "", node) for node in reversed(results)]

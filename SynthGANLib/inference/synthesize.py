@@ -40,6 +40,7 @@ def synthesize(
     memory: int | None = None,
     progress: Callable[[Progress], None] | None = None,
     cancel: Callable[[], bool] | None = None,
+    accept_unfit: bool = False,
 ) -> Volume:
     """Synthesise the model's target from `volume`; float32 in the target's unit on exactly the volume's grid.
 
@@ -53,6 +54,8 @@ def synthesize(
         memory: limit in bytes of what the prediction takes on the device; None leaves it to the planner.
         progress: told each step, from this thread.
         cancel: asked before each step and tile; true ends the run.
+        accept_unfit: use a volume whose stated modality is not the model's (the statement may be wrong); it is
+            remarked. What the model cannot take at all is refused all the same.
 
     The result's `meta` holds model, version, device, seconds, tiles, peak_memory (bytes or None), warnings
     and plan (a sentence).
@@ -69,7 +72,7 @@ def synthesize(
     place = resolve_device(device)
     try:
         with PeakMemory(place) as peak:
-            array, facts = _synthesize(volume, model, mask, place, memory, reporter)
+            array, facts = _synthesize(volume, model, mask, place, memory, reporter, accept_unfit)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
@@ -97,12 +100,13 @@ def _synthesize(
     device: torch.device,
     memory: int | None,
     reporter: Reporter,
+    accept_unfit: bool,
 ) -> tuple[Float32, dict[str, Any]]:
     """The result on the source's grid, and what is to be told about the run."""
     card = model.card
     reporter.enter("check", 0.02)
     checked = check_values(volume)
-    warnings = check_fit(checked, card)
+    warnings = check_fit(checked, card, accept_unfit=accept_unfit)
     reporter.enter("conform", 0.05)
     conformed = conform(
         checked,

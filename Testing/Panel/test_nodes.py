@@ -9,7 +9,7 @@ import slicer
 from panelCases import addVolume, waitUntil
 
 from SynthGANLib.volume import Volume, read_volume
-from SynthGANPanel import nodes, raster, selftest, synthesis
+from SynthGANPanel import masks, nodes, raster, request, selftest
 
 TURN = np.array([[0.36, 0.48, -0.8], [-0.8, 0.6, 0.0], [0.48, 0.64, 0.6]])
 DTYPES = ["int8", "uint8", "int16", "uint16", "int32", "uint32", "float32", "float64", ">i2"]
@@ -17,7 +17,7 @@ DTYPES = ["int8", "uint8", "int16", "uint16", "int32", "uint32", "float32", "flo
 
 def colorCard():
     """A card like a bundled one, but from and to colors."""
-    card = synthesis.findCard("tissue-mr-ct")
+    card = request.findCard("tissue-mr-ct")
     source = dataclasses.replace(card.source, modality="OP", unit="RGB", channels=3)
     target = dataclasses.replace(card.target, modality="FA", unit="RGB", channels=3, range=(0, 255), background=0.0)
     return dataclasses.replace(card, source=source, target=target)
@@ -83,7 +83,7 @@ def test_transparency_of_colors_is_left_out(scene):
 def test_colors_go_both_ways(panel, worker, monkeypatch):
     node, array = addColors(3)
     card = colorCard()
-    monkeypatch.setattr(synthesis, "findCard", lambda model: card)
+    monkeypatch.setattr(request, "findCard", lambda model: card)
     worker("good")
     wrong = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "grey")
     with pytest.raises(RuntimeError, match="which is a color"):
@@ -100,7 +100,7 @@ def test_result_carries_its_story(panel, head, worker):
     attributes = {name: result.GetAttribute("SynthGAN." + name) for name in (
         "ModelId", "ModelVersion", "WeightsSHA256", "Device", "InputName", "InputNodeID", "Mask", "Seed", "Intent"
     )}  # fmt: skip
-    card = synthesis.findCard("tissue-mr-ct")
+    card = request.findCard("tissue-mr-ct")
     assert attributes == {
         "ModelId": card.id, "ModelVersion": card.version, "WeightsSHA256": "ab" * 32, "Device": "cpu",
         "InputName": "head", "InputNodeID": head.GetID(), "Mask": "none", "Seed": "none", "Intent": "research only",
@@ -119,9 +119,9 @@ def test_result_carries_its_story(panel, head, worker):
     ],
 )
 def test_result_is_shown_as_ct(panel, head, worker, monkeypatch, preset, shown):
-    card = synthesis.findCard("tissue-mr-ct")
+    card = request.findCard("tissue-mr-ct")
     card = dataclasses.replace(card, target=dataclasses.replace(card.target, display=preset))
-    monkeypatch.setattr(synthesis, "findCard", lambda model: card)
+    monkeypatch.setattr(request, "findCard", lambda model: card)
     worker("good")
     display = panel.logic.synthesize(head, model="tissue-mr-ct").GetDisplayNode()
     assert not display.GetAutoWindowLevel()
@@ -148,7 +148,7 @@ def test_mask_under_another_transform_is_brought_to_the_input(head):
     couch.SetMatrixTransformToParent(slicer.util.vtkMatrixFromArray(shift))
     head.SetAndObserveTransformNodeID(couch.GetID())
     mask = selftest.addVolume(np.eye(3, dtype=np.uint8)[None] * 5, np.eye(4), "mask")
-    volume = nodes.maskFromNode(mask, head)
+    volume = masks.maskFromNode(mask, head)
     assert volume.unit == "label"
     assert set(np.unique(volume.array)) == {0, 1}
     np.testing.assert_allclose(volume.affine[:3, 3], (10, 20, -30))  # LPS of RAS (-10, -20, -30)

@@ -44,6 +44,8 @@ class qMRMLNodeComboBox(wrapped(QtWidgets.QWidget)):
     currentNodeChanged = QtCore.Signal(object)
     nodeAddedByUser = QtCore.Signal(object)
 
+    SIGNALS = ("currentNodeChanged(vtkMRMLNode*)", "nodeAddedByUser(vtkMRMLNode*)")
+
     nodeTypes = _stored("nodeTypes", ())
     showChildNodeTypes = _stored("showChildNodeTypes", True)
     noneEnabled = _stored("noneEnabled", False)
@@ -65,6 +67,13 @@ class qMRMLNodeComboBox(wrapped(QtWidgets.QWidget)):
         self._tags = []
         self._node = None
         self._observed = set()
+
+    def connect(self, signature, receiver):
+        """By the C++ signature, which a Python signal does not have."""
+        if signature not in self.SIGNALS:
+            raise ValueError(f"qMRMLNodeComboBox has no signal {signature} here; it has {self.SIGNALS}")
+        getattr(self, signature.split("(")[0]).connect(receiver)
+        return True
 
     def mrmlScene(self):
         return self._scene

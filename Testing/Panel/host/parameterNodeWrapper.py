@@ -170,6 +170,10 @@ class _Connection:
             for bounds in self.parameter.validators:
                 widget.setRange(bounds.minimum, bounds.maximum)
             return widget.valueChanged, lambda: widget.value, widget.setValue
+        if widgetName == "QSpinBox" and kind is int:
+            for bounds in self.parameter.validators:
+                widget.setRange(bounds.minimum, bounds.maximum)
+            return widget.valueChanged, lambda: widget.value, widget.setValue
         if widgetName == "QLineEdit" and kind is str:
             return widget.textChanged, lambda: widget.text, widget.setText
         if widgetName == "QComboBox" and issubclass(kind, enum.Enum):
