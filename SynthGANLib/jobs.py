@@ -7,6 +7,7 @@ A job is a JSON object; what happens is told as JSON events. Both are described 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import os
 import platform
@@ -23,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 from SynthGANLib.catalogue import Catalogue
 from SynthGANLib.errors import CancelledError, InputError, MemoryExhaustedError, SynthGANError
 from SynthGANLib.measure_job import MEASURE, MeasureJob, run_measurement
+from SynthGANLib.model_jobs import INSTALL, VERIFY, run_model_job
 
 if TYPE_CHECKING:
     from SynthGANLib.card import Card
@@ -135,6 +137,11 @@ def run_job(
     try:
         if isinstance(job, Mapping) and job.get("job") == MEASURE:
             emit({"event": "done", **_measured(MeasureJob.from_json(job), emit, asked)})
+            return 0
+        if isinstance(job, Mapping) and job.get("job") in (INSTALL, VERIFY):
+            steps = _Steps(emit, asked)
+            report = functools.partial(steps.progress, seconds_left=None)
+            emit({"event": "done", **run_model_job(job, catalogue or Catalogue(), report, asked)})
             return 0
         parsed = job if isinstance(job, Job) else Job.from_json(job)
         emit({"event": "done", **_run(parsed, emit, asked, catalogue or Catalogue())})

@@ -1,121 +1,278 @@
-"""Source and result in linked slice views side by side, and the way back to what was there before.
+"""Source, result and reference in Slicer's own views, in several ways, and the way back to what was there before.
 
-Slicer's own side-by-side layout is used, so that a scene saved in it opens anywhere. What its two views showed, how
-they lay and how they were linked is kept with the layout node and put back. While they are side by side the two
-views form a group of their own: moving one moves the other and no third. Only MRML nodes are written to, hence the
-same code runs with and without the application's windows.
+Only Slicer's own layouts are used, so that a scene saved in one opens anywhere. What the views showed, how they lay
+and how they were linked is kept with the layout node and put back. While volumes are compared their views form a
+group of their own: moving one moves the others of the group and no further ones. Only MRML nodes are written to,
+hence the same code runs with and without the application's windows; what goes on by itself (blinking, following the
+mouse or a line) is in `liveComparison`.
 """
 
-import json
+import collections
 
 import numpy as np
 import slicer
+
+from SynthGANPanel import checkerboard, difference, formerState, made, profile, views
+from SynthGANPanel.compareModes import LAYERED, Against, CompareMode
+from SynthGANPanel.failure import SynthesisError
+from SynthGANPanel.i18n import _
+from SynthGANPanel.views import compositeNode, layoutNode, sliceNode, viewState  # noqa: F401 - part of this module
 
 SOURCE_VIEW = "Red"
 RESULT_VIEW = "Yellow"
 """The two views of the side-by-side layout, left and right."""
 VIEW_GROUP = 8603
 """Slicer itself numbers its view groups from 0."""
-FORMER_STATE = "SynthGAN.FormerViews"
+FORMER_STATE = formerState.ATTRIBUTE
 """Attribute of the layout node, so that the way back outlives a module reload and a saved scene."""
+COLUMNS = ("Red", "Green", "Yellow")
+"""The views of Slicer's three-over-three layout, from left to right; the second row is "Red+" and so on."""
+LEAD_VIEWS = {"Axial": "Red", "Coronal": "Red+"}
+"""All views of one orientation lie in the plane of one of them."""
+VIEWS = (*COLUMNS, *(f"{view}+" for view in COLUMNS))
+
+Choices = collections.namedtuple(
+    "Choices",
+    "mode against fade cellMm differenceRange line crosshair",
+    defaults=(CompareMode.SIDE_BY_SIDE, Against.SOURCE, 0.5, 20.0, 0.0, None, True),
+)
+"""How to compare: mode and volume to lay over (enums), part of the synthetic volume (0 to 1), side of the cells in
+mm, value at the ends of the colours (0: found), line of the profile (None: made), whether views share a crosshair."""
+Comparison = collections.namedtuple("Comparison", "mode against source result reference line crosshair")
+"""What is compared at the moment; a node that was removed meanwhile is None."""
+Pane = collections.namedtuple("Pane", "view background foreground opacity orientation", defaults=(None, 0.0, "Axial"))
+"""What one view is to show."""
 
 
-def show(sourceNode, resultNode):
-    """Show two volumes of one scene side by side in linked views that lie along the voxels of the source.
+def show(sourceNode, resultNode, referenceNode=None, choices=None):
+    """Compare volumes of one scene in linked views that lie along the voxels of the source.
 
+    :param choices: `Choices`; side by side if None
     :return: False where the scene has no layout to change (Slicer without a main window), True otherwise
+    :raises SynthesisError: where the volumes cannot be compared in the chosen way; nothing has changed then
     """
-    scene = sourceNode.GetScene()
-    layout = _layoutNode(scene)
+    for _fraction in steps(sourceNode, resultNode, referenceNode, choices):
+        pass
+    return layoutNode(resultNode.GetScene()) is not None
+
+
+def steps(sourceNode, resultNode, referenceNode=None, choices=None):
+    """What `show` does, in steps short enough for an application that must stay alive; yields the fraction done.
+
+    The views change after the last step only; whoever stops earlier has changed nothing.
+    """
+    choices = choices or Choices()
+    layout = layoutNode(resultNode.GetScene())
     if layout is None:
-        return False
-    if not isShown(scene):
-        state = {"layout": layout.GetViewArrangement()}
-        state.update({view: viewState(scene, view) for view in (SOURCE_VIEW, RESULT_VIEW)})
-        layout.SetAttribute(FORMER_STATE, json.dumps(state))
-        layout.SetViewArrangement(slicer.vtkMRMLLayoutNode.SlicerLayoutSideBySideView)
-    for view, volume in ((SOURCE_VIEW, sourceNode), (RESULT_VIEW, resultNode)):
-        _showVolume(scene, view, volume, sourceNode)
-    _fit(scene)
-    _afterResizing(lambda: _fit(scene))
-    return True
+        return
+    reason = obstacle(choices, sourceNode, resultNode, referenceNode)
+    if reason:
+        raise SynthesisError(reason)
+    derived = None
+    over = overlaid(choices.mode, choices.against, sourceNode, referenceNode)
+    if choices.mode is CompareMode.CHECKERBOARD:
+        derived = yield from checkerboard.steps(over, resultNode, choices.cellMm)
+    elif choices.mode is CompareMode.DIFFERENCE:
+        derived = yield from difference.steps(resultNode, over, choices.differenceRange)
+    elif choices.mode is CompareMode.PROFILE:
+        derived = choices.line or profile.defaultLine(resultNode, _across(resultNode.GetScene()))
+    _arrange(layout, choices, (sourceNode, resultNode, referenceNode), over, derived)
+    yield 1.0
+
+
+def obstacle(choices, sourceNode, resultNode, referenceNode):
+    """Why the volumes cannot be compared in the chosen way, "" if they can."""
+    if sourceNode is None or resultNode is None:
+        return _("There is no synthetic volume of the chosen input yet.")
+    for node in filter(None, (sourceNode, resultNode, referenceNode)):
+        if node.GetImageData() is None:
+            return _("'{name}' holds no voxels.").format(name=node.GetName())
+    if choices.mode is CompareMode.DIFFERENCE:
+        return difference.obstacle(resultNode, sourceNode, referenceNode)
+    if choices.mode in LAYERED and choices.against is Against.REFERENCE and referenceNode is None:
+        return _("Choose a reference to compare with, or compare with the source.")
+    return ""
+
+
+def overlaid(mode, against, sourceNode, referenceNode):
+    """The volume that the synthetic one is laid over, or that is subtracted from it."""
+    if mode is CompareMode.DIFFERENCE:
+        return referenceNode or sourceNode
+    return referenceNode if against is Against.REFERENCE else sourceNode
 
 
 def isShown(scene):
     """Whether `show` was called and neither `restore` nor another choice of layout followed."""
-    layout = _layoutNode(scene)
-    return (
-        layout is not None
-        and layout.GetViewArrangement() == slicer.vtkMRMLLayoutNode.SlicerLayoutSideBySideView
-        and layout.GetAttribute(FORMER_STATE) is not None
-    )
+    layout = layoutNode(scene)
+    state = formerState.read(layout) if layout is not None else None
+    return state is not None and layout.GetViewArrangement() == state["shown"]
+
+
+def isLeft(scene):
+    """Whether the user chose another layout while volumes were compared: `restore` then has still to clear up."""
+    layout = layoutNode(scene)
+    return layout is not None and formerState.read(layout) is not None and not isShown(scene)
+
+
+def current(scene):
+    """What is compared at the moment (`Comparison`), None if nothing is."""
+    if not isShown(scene):
+        return None
+    layout = layoutNode(scene)
+    state = formerState.read(layout)
+    compared = [formerState.node(layout, name) for name in ("source", "result", "reference", "line")]
+    return Comparison(CompareMode(state["mode"]), Against(state["against"]), *compared, state["sharedCrosshair"])
 
 
 def restore(scene):
-    """Put back the layout, layers, planes and links that `show` found.
+    """Put back the layout, layers, planes, links, crosshair and windows that `show` found; remove what it made.
 
-    A layout that the user chose in the meantime stays; the two views are put back in any case.
+    A layout that the user chose in the meantime stays; the rest is put back in any case.
     """
-    layout = _layoutNode(scene)
-    if layout is None or layout.GetAttribute(FORMER_STATE) is None:
+    layout = layoutNode(scene)
+    state = formerState.read(layout) if layout is not None else None
+    if state is None:
         return
-    state = json.loads(layout.GetAttribute(FORMER_STATE))
     wasShown = isShown(scene)
-    layout.RemoveAttribute(FORMER_STATE)
-    for view in (SOURCE_VIEW, RESULT_VIEW):
-        _putBack(scene, view, state[view])
+    formerState.putBack(layout, state)
+    made.removeOthers(scene)
     if wasShown:
         layout.SetViewArrangement(state["layout"])
 
 
-def sliceNode(scene, view):
-    """The slice node (plane, zoom) of a view; made if there is none yet, as without the application's windows."""
-    return _viewNode(scene, "vtkMRMLSliceNode", view)
+def keepDifference(scene):
+    """Leave the difference map to the user: `restore` does not remove it. Returns the volume, None if there is none."""
+    released = made.release(scene, difference.KIND)
+    return next((node for node in released if node.IsA("vtkMRMLVolumeNode")), None)
 
 
-def compositeNode(scene, view):
-    """The composite node (layers, links) of a view; made if there is none yet."""
-    return _viewNode(scene, "vtkMRMLSliceCompositeNode", view)
+def setFade(scene, fraction):
+    """How much of the synthetic volume is seen over the other: 0 nothing, 1 nothing else."""
+    compositeNode(scene, SOURCE_VIEW).SetForegroundOpacity(fraction)
 
 
-def viewState(scene, view):
-    """Layers, links and plane of a view, as plain JSON values."""
-    slices, composite = sliceNode(scene, view), compositeNode(scene, view)
-    return {
-        "background": composite.GetBackgroundVolumeID(),
-        "foreground": composite.GetForegroundVolumeID(),
-        "label": composite.GetLabelVolumeID(),
-        "linked": composite.GetLinkedControl(),
-        "hotLinked": composite.GetHotLinkedControl(),
-        "group": slices.GetViewGroup(),
-        "plane": slicer.util.arrayFromVTKMatrix(slices.GetSliceToRAS()).tolist(),
-        "fieldOfView": list(slices.GetFieldOfView()),
-        "origin": list(slices.GetXYZOrigin()),
-    }
+def fade(scene):
+    """How much of the synthetic volume is seen over the other."""
+    return compositeNode(scene, SOURCE_VIEW).GetForegroundOpacity()
 
 
-def _showVolume(scene, view, volumeNode, sourceNode):
-    slices, composite = sliceNode(scene, view), compositeNode(scene, view)
-    with slicer.util.NodeModify(composite):
-        composite.SetBackgroundVolumeID(volumeNode.GetID())
-        composite.SetForegroundVolumeID(None)
-        composite.SetLabelVolumeID(None)
-        composite.SetLinkedControl(True)
-        composite.SetHotLinkedControl(True)
-    slices.SetViewGroup(VIEW_GROUP)
-    slices.SetOrientationToAxial()  # both views start from the same plane, then turn to the voxels
-    slices.RotateToVolumePlane(sourceNode)
+def keepWindow(scene, volume):
+    """Note how a compared real volume is windowed before that changes; `restore` puts it back.
+
+    The window of the synthetic volume stays as it was chosen.
+    """
+    layout = layoutNode(scene)
+    state = formerState.read(layout) if layout is not None else None
+    names = {"source": formerState.node(layout, "source"), "reference": formerState.node(layout, "reference")}
+    name = next((name for name, node in names.items() if node is volume), None)
+    if state is not None and name is not None:
+        formerState.keepWindow(layout, state, name, volume)
+        formerState.write(layout, state)
 
 
-def _fit(scene):
-    """Zoom both views to their volumes, as far as there are views."""
-    app = getattr(slicer, "app", None)
-    if app is None or not isShown(scene):
-        return
-    for view in (SOURCE_VIEW, RESULT_VIEW):
-        logic = app.applicationLogic().GetSliceLogic(sliceNode(scene, view))
-        if logic is not None:
-            logic.FitSliceToBackground()
+def _arrange(layout, choices, volumes, over, derived):
+    scene = layout.GetScene()
+    if isLeft(scene):
+        restore(scene)
+    wasShown = isShown(scene)
+    state = formerState.read(layout) if wasShown else formerState.begin(layout)
+    arrangement, panes = _plan(choices, volumes, over, derived)
+    for view in VIEWS:  # those that the layout is about to make are kept once it has
+        if views.find(scene, "vtkMRMLSliceNode", view) is not None:
+            formerState.keepView(layout, state, view)
+    state.update(shown=arrangement, mode=choices.mode.value, against=choices.against.value)
+    state["sharedCrosshair"] = choices.crosshair
+    line = derived if choices.mode is CompareMode.PROFILE else None
+    with slicer.util.NodeModify(layout):  # observers find state and arrangement in agreement
+        for name, node in zip(("source", "result", "reference", "line"), (*volumes, line), strict=True):
+            formerState.keepNode(layout, name, node)
+        formerState.write(layout, state)
+        layout.SetViewArrangement(arrangement)
+    for pane in panes:
+        formerState.keepView(layout, state, pane.view)
+    if choices.mode is CompareMode.PROFILE:
+        formerState.keepPlot(layout, state)
+        chart = profile.update(line, *volumes)
+        views.plotViewNode(scene, formerState.PLOT_VIEW).SetPlotChartNodeID(chart.GetID())
+    _place(scene, state, panes, volumes[0])
+    _shareCrosshair(scene, choices.crosshair, state["crosshair"])
+    formerState.write(layout, state)
+    made.removeOthers(scene, kept=(choices.mode.value,))  # what is made for a mode bears its name
+    if choices.line is not None:
+        profile.removeDefaultLine(scene)
+    names = [pane.view for pane in panes]
+    views.fit(scene, names)
+    _afterResizing(lambda: views.fit(scene, names) if isShown(scene) else None)
+
+
+def _plan(choices, volumes, over, derived):
+    """The number of Slicer's layout and what its views are to show."""
+    layouts = slicer.vtkMRMLLayoutNode
+    source, result, reference = volumes
+    mode = choices.mode
+    if mode is CompareMode.SIDE_BY_SIDE and reference is None:
+        return layouts.SlicerLayoutSideBySideView, [Pane(SOURCE_VIEW, source), Pane(RESULT_VIEW, result)]
+    if mode is CompareMode.SIDE_BY_SIDE:
+        return layouts.SlicerLayoutThreeOverThreeView, _threeColumns(source, result, reference)
+    if mode is CompareMode.DIFFERENCE:
+        return layouts.SlicerLayoutThreeOverThreeView, _threeColumns(over, result, derived)
+    if mode is CompareMode.PROFILE:
+        third = Pane("Yellow", reference) if reference is not None else Pane("Yellow", source, result, 0.5)
+        return layouts.SlicerLayoutFourUpPlotView, [Pane("Red", source), Pane("Green", result), third]
+    if mode is CompareMode.CHECKERBOARD:
+        pane = Pane(SOURCE_VIEW, derived)
+    else:  # the synthetic volume lies over the other one, and is more or less seen
+        pane = Pane(SOURCE_VIEW, over, result, choices.fade if mode is CompareMode.FADE else 0.0)
+    return layouts.SlicerLayoutOneUpRedSliceView, [pane]
+
+
+def _threeColumns(*volumes):
+    """One volume to a column, in two planes."""
+    first = [Pane(view, volume) for view, volume in zip(COLUMNS, volumes, strict=True)]
+    return first + [pane._replace(view=f"{pane.view}+", orientation="Coronal") for pane in first]
+
+
+def _place(scene, state, panes, volume):
+    """Give the views their layers, link them, and lay all of one orientation into one plane."""
+    placed = state.setdefault("placed", [])
+    for pane in panes:
+        slices, composite = sliceNode(scene, pane.view), compositeNode(scene, pane.view)
+        views.setLayers(composite, pane.background, pane.foreground, pane.opacity)
+        with slicer.util.NodeModify(composite):
+            composite.SetLinkedControl(True)
+            composite.SetHotLinkedControl(True)
+        slices.SetViewGroup(VIEW_GROUP)
+        lead = LEAD_VIEWS[pane.orientation]
+        if lead not in placed:
+            placed.append(lead)
+            _align(sliceNode(scene, lead), pane.orientation, volume)
+        if pane.view != lead:
+            views.setPlane(slices, views.plane(sliceNode(scene, lead)))
+
+
+def _align(slices, orientation, volume):
+    """Turn a view to the voxels of a volume, at the place it shows if that is inside, else at the middle."""
+    at = views.plane(slices)[:3, 3].copy()
+    slices.SetOrientation(orientation)
+    slices.RotateToVolumePlane(volume)
+    bounds = np.zeros(6)
+    volume.GetRASBounds(bounds)
+    low, high = bounds[0::2], bounds[1::2]
+    if np.any(at < low) or np.any(at > high):
+        at = (low + high) / 2
+    slices.JumpSliceByOffsetting(*at)
+
+
+def _across(scene):
+    """The horizontal direction (3,) in RAS of the view that leads the others."""
+    return views.plane(sliceNode(scene, SOURCE_VIEW))[:3, 0]
+
+
+def _shareCrosshair(scene, isShared, former):
+    crosshair = views.findOrMake(scene, *formerState.CROSSHAIR)
+    with slicer.util.NodeModify(crosshair):
+        crosshair.SetCrosshairMode(crosshair.ShowBasic if isShared else former[0])
+        crosshair.SetCrosshairBehavior(crosshair.OffsetJumpSlice if isShared else former[1])
 
 
 def _afterResizing(function):
@@ -125,39 +282,3 @@ def _afterResizing(function):
     except ImportError:
         return  # no windows, no sizes
     qt.QTimer.singleShot(0, function)
-
-
-def _putBack(scene, view, state):
-    slices, composite = sliceNode(scene, view), compositeNode(scene, view)
-    with slicer.util.NodeModify(composite):
-        composite.SetBackgroundVolumeID(_stillThere(scene, state["background"]))
-        composite.SetForegroundVolumeID(_stillThere(scene, state["foreground"]))
-        composite.SetLabelVolumeID(_stillThere(scene, state["label"]))
-        composite.SetLinkedControl(state["linked"])
-        composite.SetHotLinkedControl(state["hotLinked"])
-    with slicer.util.NodeModify(slices):
-        slices.SetViewGroup(state["group"])
-        slices.GetSliceToRAS().DeepCopy(slicer.util.vtkMatrixFromArray(np.asarray(state["plane"])))
-        slices.SetFieldOfView(*state["fieldOfView"])
-        slices.SetXYZOrigin(*state["origin"])
-        slices.UpdateMatrices()
-
-
-def _stillThere(scene, nodeId):
-    return nodeId if nodeId and scene.GetNodeByID(nodeId) is not None else None
-
-
-def _layoutNode(scene):
-    return scene.GetFirstNodeByClass("vtkMRMLLayoutNode")
-
-
-def _viewNode(scene, className, view):
-    for index in range(scene.GetNumberOfNodesByClass(className)):
-        node = scene.GetNthNodeByClass(index, className)
-        if node.GetLayoutName() == view:
-            return node
-    node = scene.CreateNodeByClass(className)
-    node.UnRegister(None)  # the scene owns it from here on
-    node.SetLayoutName(view)
-    node.SetSingletonTag(view)
-    return scene.AddNode(node)

@@ -48,7 +48,7 @@ def voxelsInRoi(roiNode, inputNode):
             ),
             _("Move it onto the volume, or choose none."),
         )
-    return tuple(slice(int(a), int(b)) for a, b in zip(reversed(low), reversed(high)))
+    return tuple(slice(int(a), int(b)) for a, b in zip(reversed(low), reversed(high), strict=True))
 
 
 def shifted(matrix, voxels):

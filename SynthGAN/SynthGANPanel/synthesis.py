@@ -254,7 +254,7 @@ def latestGenerated(scene, modelId):
 
 def _newest(scene, *attributes):
     """The volume whose attributes (name, value, name, value, ...) are these and whose date is the latest."""
-    wanted = list(zip(attributes[::2], attributes[1::2]))
+    wanted = list(zip(attributes[::2], attributes[1::2], strict=True))
     results = [
         node
         for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode", scene)

@@ -1,4 +1,4 @@
-"""Segments as masks and regions of interest, on the real scene: whole voxels, at their place, the user's nodes untouched."""
+"""Segments as masks and regions of interest on the real scene: whole voxels, at their place."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ def ready(panel, head):
 
 def mark(node, unit):
     """Say what the node's voxels are."""
-    for code, setter in zip(nodes.QUANTITIES[unit], (node.SetVoxelValueQuantity, node.SetVoxelValueUnits)):
+    for code, setter in zip(nodes.QUANTITIES[unit], (node.SetVoxelValueQuantity, node.SetVoxelValueUnits), strict=True):
         entry = slicer.vtkCodedEntry()
         entry.SetValueSchemeMeaning(*code)
         setter(entry)

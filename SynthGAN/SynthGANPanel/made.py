@@ -1,0 +1,73 @@
+"""Nodes that a comparison makes (maps, tables, charts): told from the user's by an attribute, removed when it ends."""
+
+import slicer
+
+from SynthGANPanel.failure import SynthesisError
+from SynthGANPanel.i18n import _
+
+ATTRIBUTE = "SynthGAN.Comparison"
+
+
+def mark(node, kind):
+    """Note that a node was made for a comparison; returns it."""
+    node.SetAttribute(ATTRIBUTE, kind)
+    return node
+
+
+def add(scene, className, name, kind):
+    """A new node, marked."""
+    return mark(scene.AddNewNodeByClass(className, scene.GenerateUniqueName(name)), kind)
+
+
+def kindOf(node):
+    """What a node was made for, None if it is not one of a comparison."""
+    return node.GetAttribute(ATTRIBUTE)
+
+
+def nodes(scene, kind=None):
+    """The nodes made for a comparison, of one kind or all."""
+    every = (scene.GetNthNode(index) for index in range(scene.GetNumberOfNodes()))
+    return [node for node in every if kindOf(node) and kind in (None, kindOf(node))]
+
+
+def find(scene, kind, className):
+    """The first node of a kind and class, None if there is none."""
+    return next((node for node in nodes(scene, kind) if node.IsA(className)), None)
+
+
+def removeOthers(scene, kept=()):
+    """Remove the nodes made for a comparison but for some kinds."""
+    remove(scene, [node for node in nodes(scene) if kindOf(node) not in kept])
+
+
+def remove(scene, doomed):
+    """Remove nodes with their display and storage nodes, which the scene would keep."""
+    every = list(doomed)
+    for node in doomed:
+        if node.IsA("vtkMRMLDisplayableNode"):
+            every += [node.GetNthDisplayNode(index) for index in range(node.GetNumberOfDisplayNodes())]
+        if node.IsA("vtkMRMLStorableNode"):
+            every += [node.GetNthStorageNode(index) for index in range(node.GetNumberOfStorageNodes())]
+    for node in every:
+        if node is not None and scene.IsNodePresent(node):
+            scene.RemoveNode(node)
+
+
+def sceneOf(*compared):
+    """The scene of volumes that were compared while time passed.
+
+    :raises SynthesisError: if one was removed meanwhile
+    """
+    for node in compared:
+        if node.GetScene() is None:
+            raise SynthesisError(_("'{name}' was removed while it was compared.").format(name=node.GetName()))
+    return compared[0].GetScene()
+
+
+def release(scene, kind):
+    """Leave the nodes of a kind to the user: they are removed no more. Returns them."""
+    released = nodes(scene, kind)
+    for node in released:
+        with slicer.util.NodeModify(node):
+            node.RemoveAttribute(ATTRIBUTE)
+    return released

@@ -1,0 +1,133 @@
+"""The MRML nodes behind the views: finding them, and what they show as plain values and back.
+
+Only nodes are written to, hence the same code runs with and without the application's windows.
+"""
+
+import numpy as np
+import slicer
+
+LAYERS = ("background", "foreground", "label")
+
+
+def layoutNode(scene):
+    """The node that says which views there are, None in a scene without windows."""
+    return scene.GetFirstNodeByClass("vtkMRMLLayoutNode")
+
+
+def sliceNode(scene, view):
+    """The slice node (plane, zoom) of a view; made if there is none yet, as without the application's windows."""
+    return findOrMake(scene, "vtkMRMLSliceNode", view)
+
+
+def compositeNode(scene, view):
+    """The composite node (layers, links) of a view; made if there is none yet."""
+    return findOrMake(scene, "vtkMRMLSliceCompositeNode", view)
+
+
+def plotViewNode(scene, view):
+    """The node of a plot view; made if there is none yet."""
+    return findOrMake(scene, "vtkMRMLPlotViewNode", view)
+
+
+def find(scene, className, tag):
+    """The singleton node of a class and tag, None if there is none."""
+    for index in range(scene.GetNumberOfNodesByClass(className)):
+        node = scene.GetNthNodeByClass(index, className)
+        if node.GetSingletonTag() == tag:
+            return node
+    return None
+
+
+def findOrMake(scene, className, tag):
+    """The singleton node of a class and tag."""
+    node = find(scene, className, tag)
+    if node is not None:
+        return node
+    node = scene.CreateNodeByClass(className)
+    node.UnRegister(None)  # the scene owns it from here on
+    node.SetSingletonTag(tag)  # of view nodes, the layout's name too
+    return scene.AddNode(node)
+
+
+def viewState(scene, view):
+    """Layers, links and plane of a view, as plain JSON values."""
+    slices, composite = sliceNode(scene, view), compositeNode(scene, view)
+    return {
+        "background": composite.GetBackgroundVolumeID(),
+        "foreground": composite.GetForegroundVolumeID(),
+        "label": composite.GetLabelVolumeID(),
+        "foregroundOpacity": composite.GetForegroundOpacity(),
+        "labelOpacity": composite.GetLabelOpacity(),
+        "compositing": composite.GetCompositing(),
+        "clip": composite.GetClipToBackgroundVolume(),
+        "linked": composite.GetLinkedControl(),
+        "hotLinked": composite.GetHotLinkedControl(),
+        "group": slices.GetViewGroup(),
+        "plane": plane(slices).tolist(),
+        "fieldOfView": list(slices.GetFieldOfView()),
+        "origin": list(slices.GetXYZOrigin()),
+    }
+
+
+def putBack(scene, view, state):
+    """Give a view the state that `viewState` told; layers whose volume is gone become empty."""
+    slices, composite = sliceNode(scene, view), compositeNode(scene, view)
+    with slicer.util.NodeModify(composite):
+        composite.SetBackgroundVolumeID(stillThere(scene, state["background"]))
+        composite.SetForegroundVolumeID(stillThere(scene, state["foreground"]))
+        composite.SetLabelVolumeID(stillThere(scene, state["label"]))
+        composite.SetForegroundOpacity(state["foregroundOpacity"])
+        composite.SetLabelOpacity(state["labelOpacity"])
+        composite.SetCompositing(state["compositing"])
+        composite.SetClipToBackgroundVolume(state["clip"])
+        composite.SetLinkedControl(state["linked"])
+        composite.SetHotLinkedControl(state["hotLinked"])
+    with slicer.util.NodeModify(slices):
+        slices.SetViewGroup(state["group"])
+        setPlane(slices, state["plane"])
+        slices.SetFieldOfView(*state["fieldOfView"])
+        slices.SetXYZOrigin(*state["origin"])
+
+
+def setLayers(composite, background, foreground=None, opacity=0.0):
+    """Show volumes (nodes or None) in a view, blended in the ordinary way and without labels."""
+    with slicer.util.NodeModify(composite):
+        composite.SetBackgroundVolumeID(_idOf(background))
+        composite.SetForegroundVolumeID(_idOf(foreground))
+        composite.SetLabelVolumeID(None)
+        composite.SetForegroundOpacity(opacity)
+        composite.SetCompositing(slicer.vtkMRMLSliceCompositeNode.Alpha)
+
+
+def plane(slices):
+    """The 4x4 SliceToRAS matrix of a slice node."""
+    return slicer.util.arrayFromVTKMatrix(slices.GetSliceToRAS())
+
+
+def setPlane(slices, matrix):
+    """Put a slice node into the plane of a 4x4 SliceToRAS matrix."""
+    slices.GetSliceToRAS().DeepCopy(slicer.util.vtkMatrixFromArray(np.asarray(matrix, dtype=float)))
+    slices.UpdateMatrices()
+
+
+def fit(scene, names):
+    """Zoom views to their volumes, as far as there are views; the slices stay where they are."""
+    app = getattr(slicer, "app", None)
+    if app is None:
+        return
+    for view in names:
+        slices = sliceNode(scene, view)
+        logic = app.applicationLogic().GetSliceLogic(slices)
+        if logic is not None:
+            offset = slices.GetSliceOffset()
+            logic.FitSliceToBackground()
+            slices.SetSliceOffset(offset)
+
+
+def stillThere(scene, nodeId):
+    """The id of a node if the scene has it, else None."""
+    return nodeId if nodeId and scene.GetNodeByID(nodeId) is not None else None
+
+
+def _idOf(node):
+    return node.GetID() if node is not None else None
