@@ -43,6 +43,76 @@ def fill(selector, models, modelId):
     selector.blockSignals(wasBlocked)
 
 
+def choices(models):
+    """What the working models can be filtered by: filter -> list of (text, value); the first takes all."""
+    cards = [entry.card for entry in models.values() if entry.card is not None]
+    directions = sorted({direction(card) for card in cards})
+    anatomies = sorted({card.anatomy for card in cards})
+    sequences = sorted({name for card in cards for name in card.source.sequences})
+    return {
+        "direction": [(_("Any direction"), ""), *((text, text) for text in directions)],
+        "anatomy": [(_("Any anatomy"), ""), *((text, text) for text in anatomies)],
+        "sequence": [(_("Any contrast"), ""), *((text, text) for text in sequences)],
+    }
+
+
+def direction(card):
+    """From which modality to which, e.g. MR to CT."""
+    source = _("nothing") if card.source.modality == "NOISE" else card.source.modality
+    return _("{source} to {target}").format(source=source, target=card.target.modality)
+
+
+def matching(models, text, direction="", anatomy="", sequence=""):
+    """The models by id that hold all words of `text` and pass the filters; refused ones only where nothing is asked.
+
+    A model that names no contrasts takes any.
+    """
+    words = text.casefold().split()
+    found = {}
+    for modelId, entry in models.items():
+        card = entry.card
+        if card is None:
+            passes = not (words or direction or anatomy or sequence)
+        else:
+            passes = (
+                direction in ("", _directionOf(card))
+                and anatomy in ("", card.anatomy)
+                and (not sequence or not card.source.sequences or sequence in card.source.sequences)
+                and all(word in _words(card) for word in words)
+            )
+        if passes:
+            found[modelId] = entry
+    return found
+
+
+def _words(card):
+    parts = (card.id, card.title, card.description, card.anatomy, card.method.name, card.citation, _directionOf(card))
+    return " ".join((*parts, *card.source.sequences)).casefold()
+
+
+_directionOf = direction
+
+
+def fillFilter(selector, items):
+    """Show (text, value) pairs in a combo box and keep what is chosen."""
+    present = [(selector.itemText(index), selector.itemData(index)) for index in range(selector.count)]
+    if present == items:
+        return
+    wasBlocked = selector.blockSignals(True)
+    chosen = selector.currentData
+    selector.clear()
+    for text, value in items:
+        selector.addItem(text, value)
+    values = [value for _text, value in items]
+    selector.currentIndex = values.index(chosen) if chosen in values else 0
+    selector.blockSignals(wasBlocked)
+
+
+def timeHere(entry):
+    """How long the model took on this machine, "" if it never ran here."""
+    return ""
+
+
 def label(entry):
     """One line for the list: what the model does, and its id."""
     if entry.error is not None:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from SynthGANPanel import environment, inputChecks, masks, nodes, raster, regions
+from SynthGANPanel import environment, inputChecks, masks, modelManager, nodes, raster, regions
 from SynthGANPanel.failure import SynthesisError, fromLibrary
 from SynthGANPanel.i18n import _
 
@@ -156,6 +156,8 @@ class Request:
         segment = dict(masks.segments(self.maskNode)).get(self.maskSegment, "")
         mask = self.maskNode.GetName() if self.maskNode is not None else "none"
         choices = {"Mask": f"{mask} ({segment})" if segment else mask}
+        if self.card.research_only:  # the panel asks before Apply; a script is not asked
+            choices["TermsAccepted"] = modelManager.termsAcceptedOn(self.card) or "not asked"
         if self.roiNode is not None:
             choices["Region"] = self.roiNode.GetName()
         if self.inputNode is None:

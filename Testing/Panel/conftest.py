@@ -43,6 +43,18 @@ def scene(app):
     return slicer.mrmlScene
 
 
+@pytest.fixture(autouse=True)
+def userData(monkeypatch, tmp_path):
+    """The user's data folder is a new one, in which the terms of the bundled models are accepted."""
+    from SynthGANLib.catalogue import Catalogue
+    from SynthGANLib.terms import accept
+
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    for entry in Catalogue().models():
+        accept(entry.card)
+    return tmp_path / "data"
+
+
 @pytest.fixture
 def panel(app, scene):
     """The module's panel, opened; closed and its run ended afterwards."""
