@@ -12,7 +12,7 @@ from slicer import (
 )
 from slicer.util import VTKObservationMixin
 
-from SynthGANPanel import environment, modelView, request, selftest, synthesis
+from SynthGANPanel import environment, modelView, request, selftest, sequences, synthesis
 from SynthGANPanel.framework import (
     ScriptedLoadableModule,
     ScriptedLoadableModuleLogic,
@@ -174,9 +174,21 @@ class SynthGANWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         """Whether a synthesis is under way."""
         return self._runSection.run is not None
 
+    def section(self, kind):
+        """The section of a class."""
+        return next(section for section in self.sections if isinstance(section, kind))
+
     @property
     def _runSection(self):
-        return next(section for section in self.sections if isinstance(section, RunSection))
+        return self.section(RunSection)
+
+    def devices(self):
+        """What the last check of the devices found, None if there was none."""
+        return self.section(SetupSection).outcome
+
+    def checkDevices(self) -> None:
+        """Check the devices, in the background."""
+        self.section(SetupSection).startCheck()
 
     def source(self):
         """The input volume, None if none is chosen."""
@@ -292,6 +304,28 @@ class SynthGANLogic(ScriptedLoadableModuleLogic):
             progressCallback=progressCallback,
             completedCallback=completedCallback,
         )
+
+    def synthesizeSequence(
+        self,
+        inputVolume: vtkMRMLScalarVolumeNode,
+        model: str = synthesis.DEFAULT_MODEL,
+        wait: bool = True,
+        progressCallback=None,
+        completedCallback=None,
+        **choices,
+    ):
+        """
+        Synthesize every frame of the sequence that a volume shows; all or nothing.
+        :param inputVolume: volume of a sequence browser
+        :param choices: as of `synthesize`: mask, maskSegment, roi, device, memoryLimitGb, acceptUnfit
+        :return: the volume that shows the new sequence in the same browser if `wait`, else the run
+        :raises SynthesisError: with the cause and what to do; the scene is then as it was
+        """
+        run = sequences.SequenceSynthesis(
+            inputVolume, model, progressCallback, completedCallback, **request.fromConsole(choices)
+        )
+        run.start()
+        return run.wait() if wait else run
 
     def latestResult(self, inputVolume):
         """The newest result volume that was made from the given one, None if there is none."""

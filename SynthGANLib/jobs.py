@@ -25,6 +25,7 @@ from SynthGANLib.catalogue import Catalogue
 from SynthGANLib.errors import CancelledError, InputError, MemoryExhaustedError, SynthGANError
 from SynthGANLib.measure_job import MEASURE, MeasureJob, run_measurement
 from SynthGANLib.model_jobs import INSTALL, VERIFY, run_model_job
+from SynthGANLib.self_check import CHECK, check_devices
 
 if TYPE_CHECKING:
     from SynthGANLib.card import Card
@@ -129,7 +130,8 @@ def run_job(
 
     Events: ``stage`` (stage), ``progress`` (stage, fraction, seconds_left), ``warning`` (message),
     ``memory`` (message), and last either ``done`` (output, output_sha256, model, version, weights_sha256,
-    device, seconds, tiles, peak_memory, warnings, plan, versions) or ``error`` (kind, cause, next_step,
+    device, seconds, tiles, peak_memory, warnings, plan, versions, pace: a
+    :class:`SynthGANLib.estimate.Run` as JSON) or ``error`` (kind, cause, next_step,
     exit_code). What ``done`` holds after a job "measure" is told at
     :meth:`SynthGANLib.evaluation.assess.Assessment.to_json`.
     """
@@ -138,10 +140,12 @@ def run_job(
         if isinstance(job, Mapping) and job.get("job") == MEASURE:
             emit({"event": "done", **_measured(MeasureJob.from_json(job), emit, asked)})
             return 0
-        if isinstance(job, Mapping) and job.get("job") in (INSTALL, VERIFY):
-            steps = _Steps(emit, asked)
-            report = functools.partial(steps.progress, seconds_left=None)
-            emit({"event": "done", **run_model_job(job, catalogue or Catalogue(), report, asked)})
+        if isinstance(job, Mapping) and job.get("job") in (INSTALL, VERIFY, CHECK):
+            report = functools.partial(_Steps(emit, asked).progress, seconds_left=None)
+            if job["job"] == CHECK:
+                emit({"event": "done", **check_devices(report)})
+            else:
+                emit({"event": "done", **run_model_job(job, catalogue or Catalogue(), report, asked)})
             return 0
         parsed = job if isinstance(job, Job) else Job.from_json(job)
         emit({"event": "done", **_run(parsed, emit, asked, catalogue or Catalogue())})
@@ -265,6 +269,7 @@ def _run(job: Job, emit: Emit, cancel: Cancel, catalogue: Catalogue) -> dict[str
     from SynthGANLib.volume import read_volume, write_volume
 
     model = Model.load(folder)
+    loaded = time.monotonic() - started
     steps.enter("read", 0.01)
     volume = _labelled(read_volume(source, series=job.series, frame=job.frame, unit=job.input_unit), job)
     check_kind(Path(job.output), model.card, volume)
@@ -284,7 +289,9 @@ def _run(job: Job, emit: Emit, cancel: Cancel, catalogue: Catalogue) -> dict[str
     write_volume(result, job.output, force=job.force)
     summary = _summary(job, model, result)
     steps.progress("done", 1.0, 0.0)
-    return {**summary, "seconds": round(time.monotonic() - started, 3)}
+    seconds = time.monotonic() - started
+    pace = _pace(job, model, result, loaded, seconds)
+    return {**summary, "seconds": round(seconds, 3), "pace": pace}
 
 
 def _labelled(volume: Volume, job: Job) -> Volume:
@@ -299,6 +306,17 @@ def _measured(job: MeasureJob, emit: Emit, cancel: Cancel) -> dict[str, Any]:
     found = run_measurement(job, steps.enter)
     steps.progress("done", 1.0, 0.0)
     return {**found, "versions": versions()}
+
+
+def _pace(job: Job, model: Model, result: Volume, start: float, seconds: float) -> dict[str, Any]:
+    """What a later estimate needs to know of this run."""
+    import torch
+
+    from SynthGANLib.estimate import run_of
+
+    threads = torch.get_num_threads()
+    run = run_of(model.card, result.grid, job.device, result.meta, threads=threads, start=start, seconds=seconds)
+    return dataclasses.asdict(run)
 
 
 def _summary(job: Job, model: Model, result: Volume) -> dict[str, Any]:

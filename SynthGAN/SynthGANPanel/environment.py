@@ -20,6 +20,8 @@ MINIMUM_SLICER = (5, 12)
 """The first Slicer with `slicer.packaging` and Python 3.12."""
 TORCH_REQUIREMENT = ">=2.4"
 TORCH = "PyTorch"
+PENDING_KEY, WHEELS_KEY = "SynthGAN/InstallationPending", "SynthGAN/WheelFolder"
+"""Keys of the application's settings."""
 WORKER_MODULE = "SynthGANLib.worker"
 
 
@@ -98,18 +100,68 @@ def install():
     import slicer.packaging
 
     requirements = slicer.packaging.load_requirements(requirementsFile())
-    extension = _torchExtension() if TORCH in missingPackages() else None
+    offline = wheelFolder()
+    extension = _torchExtension() if TORCH in missingPackages() and not offline else None
+    _remember(PENDING_KEY, "yes")  # an installation may end in a restart before the next line is reached
     try:
-        # The click that led here named what is installed and its size, so nothing is asked again.
-        slicer.packaging.pip_ensure(requirements, requester="SynthGAN", prompt_install=False)
-        if extension is not None:
-            extension.installTorch(torchVersionRequirement=TORCH_REQUIREMENT)
+        if offline:
+            _installFromFolder(offline)
+        else:
+            # The click that led here named what is installed and its size, so nothing is asked again.
+            slicer.packaging.pip_ensure(requirements, requester="SynthGAN", prompt_install=False)
+            if extension is not None:
+                extension.installTorch(torchVersionRequirement=TORCH_REQUIREMENT)
     except (RuntimeError, OSError, ImportError, ValueError, subprocess.SubprocessError) as error:
         # What Slicer's installer, the extension, pip and the disk raise when an installation fails.
         raise _installationFailed(error) from error
     missing = missingPackages()
     if missing:
         raise _installationFailed(_("still missing: {names}").format(names=", ".join(missing)))
+    _remember(PENDING_KEY, "")
+
+
+def installationPending():
+    """Whether an installation was begun, here or before a restart, and is not complete."""
+    return bool(_remembered(PENDING_KEY))
+
+
+def wheelFolder():
+    """The folder of wheels that packages are installed from, "" for the internet."""
+    return _remembered(WHEELS_KEY)
+
+
+def setWheelFolder(folder):
+    """Install from this folder of wheels from now on; "" goes back to the internet."""
+    _remember(WHEELS_KEY, str(folder or ""))
+
+
+def _installFromFolder(folder):
+    """Everything missing, PyTorch too, from a folder of wheels, without a word to the network."""
+    import slicer.packaging
+
+    names = ["torch" + TORCH_REQUIREMENT] if TORCH in missingPackages() else []
+    names += [str(requirement) for requirement in slicer.packaging.load_requirements(requirementsFile())]
+    slicer.packaging.pip_install(["--no-index", "--find-links", folder, *names])
+
+
+def _remembered(key):
+    try:
+        import qt
+    except ImportError:
+        return ""  # settings belong to the application
+    return str(qt.QSettings().value(key) or "")
+
+
+def _remember(key, text):
+    try:
+        import qt
+    except ImportError:
+        return
+    settings = qt.QSettings()
+    if text:
+        settings.setValue(key, text)
+    else:
+        settings.remove(key)
 
 
 def pythonExecutable():

@@ -46,7 +46,6 @@ class InputSection(Section):
 
     def update(self):
         parameters, generated = self.panel.parameters, self.panel.needsNoInput()
-        self.ui.inputsContents.enabled = not self.panel.running
         for name in ("input", "mask", "roi"):
             getattr(self.ui, f"{name}Selector").visible = not generated
             getattr(self.ui, f"{name}Label").visible = not generated
@@ -60,7 +59,6 @@ class InputSection(Section):
         self.ui.checksLabel.visible = bool(checks)
         unfit = [check for check in checks if check.level == "unfit"]
         self.ui.acceptUnfitCheckBox.visible = bool(unfit) and all(check.overridable for check in unfit)
-        self.ui.acceptUnfitCheckBox.enabled = not self.panel.running
 
     def onSegmentSelected(self, index):
         """Segments come and go, so this selector is not bound but kept equal by hand."""

@@ -57,7 +57,6 @@ class ModelSection(Section):
         if chosen in self.panel.models:
             shown.setdefault(chosen, self.panel.models[chosen])  # a filter hides no choice that was made
         modelView.fill(self.ui.modelSelector, shown, chosen)
-        self.ui.modelContents.enabled = not self.panel.running
         entry = self.panel.model()
         if entry is not self._shown:  # else a reader would lose the place
             self._shown = entry

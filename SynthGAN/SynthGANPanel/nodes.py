@@ -157,19 +157,22 @@ def storeResult(inputNode, outputNode, array, card, provenance, ijkToRAS):
     completed = False
     try:
         with slicer.util.NodeModify(node):
-            node.SetAndObserveImageData(image)
-            node.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(ijkToRAS))
+            _fill(node, image, card, provenance, ijkToRAS)
             node.SetAndObserveTransformNodeID(inputNode.GetTransformNodeID() if inputNode is not None else None)
-            _setQuantity(node, card.target)
-            for name, value in provenance.items():
-                node.SetAttribute(ATTRIBUTE_PREFIX + name, value)
-        _setDisplay(node, card.target)
+        showAsTarget(node, card)
         if inputNode is not None:
             placeBeside(inputNode, node)
         completed = True
     finally:
         if not completed and outputNode is None:
             scene.RemoveNode(node)
+    return node
+
+
+def looseResult(array, card, provenance, ijkToRAS):
+    """A result node that is in no scene, for a sequence; parameters as in `storeResult`."""
+    node = slicer.vtkMRMLVectorVolumeNode() if array.ndim == 4 else slicer.vtkMRMLScalarVolumeNode()
+    _fill(node, _imageOf(array), card, provenance, ijkToRAS)
     return node
 
 
@@ -198,6 +201,14 @@ def provenance(inputNode, card, done, choices):
     }
 
 
+def _fill(node, image, card, provenance, ijkToRAS):
+    node.SetAndObserveImageData(image)
+    node.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(ijkToRAS))
+    _setQuantity(node, card.target)
+    for name, value in provenance.items():
+        node.SetAttribute(ATTRIBUTE_PREFIX + name, value)
+
+
 def _resultClass(colors):
     return "vtkMRMLVectorVolumeNode" if colors else "vtkMRMLScalarVolumeNode"
 
@@ -223,8 +234,9 @@ def _codedEntry(code):
     return entry
 
 
-def _setDisplay(node, target):
-    """Window, level and colors of the target; automatic where the unit has no fixed meaning."""
+def showAsTarget(node, card):
+    """Window, level and colors of the model's target; automatic where the unit has no fixed meaning."""
+    target = card.target
     if node.GetDisplayNode() is None:
         node.CreateDefaultDisplayNodes()
     display = node.GetDisplayNode()

@@ -19,9 +19,10 @@ def wholeVolume(node):
     return tuple(slice(0, extent) for extent in reversed(node.GetImageData().GetDimensions()))
 
 
-def voxelsInRoi(roiNode, inputNode):
+def voxelsInRoi(roiNode, inputNode, placedNode=None):
     """Slices (z, y, x) of the input's voxels that hold the region, which may be turned against them.
 
+    :param placedNode: whose parent transform places the input; the input itself by default
     :raises SynthesisError: if the region lies outside the input, is empty, or is bent by a transform
     """
     name = roiNode.GetName()
@@ -35,7 +36,7 @@ def voxelsInRoi(roiNode, inputNode):
         raise SynthesisError(_("The region '{name}' is empty.").format(name=name), _("Draw it, or choose none."))
     objectToWorld = slicer.util.arrayFromVTKMatrix(roiNode.GetObjectToWorldMatrix())
     corners = np.array([[*(size * signs / 2), 1.0] for signs in itertools.product((-1, 1), repeat=3)])
-    toIndex = np.linalg.inv(worldMatrix(inputNode) @ nodes.ijkToRAS(inputNode)) @ objectToWorld
+    toIndex = np.linalg.inv(worldMatrix(placedNode or inputNode) @ nodes.ijkToRAS(inputNode)) @ objectToWorld
     indices = (corners @ toIndex.T)[:, :3]  # (8, ijk)
     extents = np.array(inputNode.GetImageData().GetDimensions())
     # Voxel i reaches from i - 0.5 to i + 0.5; a border drawn on one of these must not add a layer of voxels.

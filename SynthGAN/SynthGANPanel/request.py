@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from SynthGANPanel import environment, inputChecks, masks, modelManager, nodes, raster, regions
+from SynthGANPanel import environment, inputChecks, masks, modelManager, nodes, regions
 from SynthGANPanel.failure import SynthesisError, fromLibrary
 from SynthGANPanel.i18n import _
 
@@ -73,25 +73,25 @@ class Request:
             nodes.checkInput(None)  # says what to choose
         nodes.checkOutput(self.outputNode, self.inputNode, self.maskNode, colors=self.card.target.channels > 1)
 
-    def job(self, folder):
-        """The job for the worker, with the volumes written to the private folder.
+    def prepare(self, folder):
+        """The job for the worker, and the volumes it reads as pairs (library volume, path); nothing is written yet.
 
-        :raises SynthesisError: if a mask or region cannot be used, or the disk refuses
+        :raises SynthesisError: if a mask or region cannot be used
         """
         from SynthGANLib.errors import SynthGANError
 
         source, mask = folder / "input.nrrd", None
         try:
-            raster.write(self._sourceVolume(), source)
+            volumes = [(self._sourceVolume(), source)]
             if self.maskNode is not None and self.inputNode is not None:
                 mask = folder / "mask.nrrd"
-                raster.write(masks.maskFromNode(self.maskNode, self.inputNode, self.maskSegment), mask)
+                volumes.append((masks.maskFromNode(self.maskNode, self.placedNode, self.maskSegment), mask))
         except SynthGANError as error:
             raise fromLibrary(error) from error
-        return {
+        job = {
             "job": "synthesize",
             "input": str(source),
-            **inputChecks.labels(self.inputNode),
+            **inputChecks.labels(self.placedNode),
             "output": str(folder / "output.nrrd"),
             "model": self.model,
             "mask": str(mask) if mask else None,
@@ -101,6 +101,18 @@ class Request:
             "force": False,
             "accept_unfit": self.acceptUnfit,
         }
+        return job, volumes
+
+    @property
+    def placedNode(self):
+        """The node whose place in the scene the input has."""
+        return self.inputNode
+
+    @property
+    def label(self):
+        """What is made from what, one line for a list."""
+        name = self.inputNode.GetName() if self.inputNode is not None else _("seed {seed}").format(seed=self.seed)
+        return _("{input}: {model}").format(input=name, model=self.model)
 
     def lostNodes(self):
         """Why the synthesis makes no sense any more, "" while it does."""
@@ -148,7 +160,7 @@ class Request:
             return volume
         from SynthGANLib.volume import Volume
 
-        self._voxels = regions.voxelsInRoi(self.roiNode, self.inputNode)
+        self._voxels = regions.voxelsInRoi(self.roiNode, self.inputNode, self.placedNode)
         return Volume(volume.array[self._voxels], self.grid.affine, volume.unit, volume.meta)
 
     def _choices(self):
@@ -198,6 +210,12 @@ def findCard(model):
     if entry.card is None:
         raise SynthesisError(entry.error, _("Get the model again, or remove the folder."), "model")
     return entry.card
+
+
+def fromConsole(choices):
+    """The choices of a console call by the names of :class:`Request`."""
+    names = {"mask": "maskNode", "roi": "roiNode", "outputVolume": "outputNode"}
+    return {names.get(name, name): value for name, value in choices.items()}
 
 
 def needsNoInput(card):

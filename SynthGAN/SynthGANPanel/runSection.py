@@ -1,37 +1,48 @@
-"""The run: where the result goes, on what it is computed, Apply and Cancel, progress, and how it ended."""
+"""The run: where the result goes, on what it is computed, Apply and Cancel, the queue, progress, and how it ended."""
 
 import slicer
 
-from SynthGANPanel import compare, wording
+from SynthGANPanel import compare, deviceCheck, runQueue, sequences, studies, wording
 from SynthGANPanel.failure import SynthesisError
 from SynthGANPanel.i18n import _
+from SynthGANPanel.request import Request
 from SynthGANPanel.section import Section
+from SynthGANPanel.sequences import SequenceSynthesis
+from SynthGANPanel.synthesis import Synthesis
 
 
 class RunSection(Section):
-    """Output, advanced choices, one button, one progress bar, one status line, details."""
+    """Output, advanced choices, one button, the queue, one progress bar, one status line, details."""
 
     uiFile = "Run"
 
     def __init__(self, panel):
         Section.__init__(self, panel)
-        self.run = None
+        self.queue = runQueue.RunQueue(self._onProgress, self._onEnded, panel.refresh)
         self._chosen = None  # input and model when the last outcome was told
         self._outcome = ""  # how the last run ended
 
+    @property
+    def run(self):
+        """The run under way, None while there is none."""
+        return self.queue.current
+
     def setup(self):
         self.ui.applyButton.connect("clicked(bool)", self.onApplyButton)
+        self.ui.queueButton.connect("clicked(bool)", self.onQueueButton)
+        self.ui.studyButton.connect("clicked(bool)", self.onStudyButton)
+        self.ui.clearQueueButton.connect("clicked(bool)", self.onClearQueueButton)
         self.ui.compareButton.connect("clicked(bool)", self.onCompareButton)
+        self.ui.copyLogButton.connect("clicked(bool)", self.onCopyLogButton)
+        self.ui.advancedCollapsibleButton.connect("toggled(bool)", self.onAdvancedOpened)
 
     def cleanup(self):
-        if self.run is not None:
-            self.run.stop(_("The synthesis was cancelled because the module was closed."))
+        self.queue.stop(_("The synthesis was cancelled because the module was closed."))
 
     def sceneCloses(self):
         """The scene is about to be closed: no run survives it, and nothing of before is told any more."""
         self._outcome = ""
-        if self.run is not None:
-            self.run.stop(_("The synthesis was cancelled because the scene was closed."))
+        self.queue.stop(_("The synthesis was cancelled because the scene was closed."))
 
     def sceneClosed(self):
         """The scene was closed: how the run ended is told beside the new choices."""
@@ -51,30 +62,30 @@ class RunSection(Section):
     def onApplyButton(self):
         """Run processing, or cancel it, when user clicks "Apply" button."""
         if self.run is not None:
-            self.run.cancel()
+            self.queue.cancel()
             self.panel.refresh()
-            return
-        self._chosen, self._outcome = self._choices(), ""
-        self.ui.logTextEdit.clear()
-        parameters = self.panel.parameters
-        try:
-            self.run = self.panel.logic.synthesize(
-                None if self.panel.needsNoInput() else parameters.inputVolume,
-                model=parameters.modelId,
-                mask=parameters.maskVolume,
-                maskSegment=parameters.maskSegment,
-                roi=parameters.roi,
-                acceptUnfit=parameters.acceptUnfit,
-                seed=parameters.seed,
-                device=parameters.device.value,
-                outputVolume=parameters.outputVolume,
-                memoryLimitGb=parameters.memoryLimitGb,
-                wait=False,
-                progressCallback=self._onProgress,
-                completedCallback=self._onCompleted,
-            )
-        except SynthesisError as error:
-            self.panel.fail(error)
+        else:
+            self._chosen, self._outcome = self._choices(), ""
+            self.ui.logTextEdit.clear()
+            self._add(self._requested())
+
+    def onQueueButton(self):
+        """Run the present choices too, after what is under way."""
+        self._add(self._requested())
+
+    def onStudyButton(self):
+        """Run every volume of the study that the model can take; name the others."""
+        source, card = self.panel.source(), self.panel.model().card
+        fitting, others = studies.fitting(source, card)
+        left = [_("'{name}' is left out: {reason}").format(name=name, reason=reason) for name, reason in others]
+        self._showLog(left)
+        self.ui.detailsCollapsibleButton.collapsed = not left
+        for node in fitting:
+            self._add(self._requested(node, everyOne=True))
+
+    def onClearQueueButton(self):
+        """Forget what waits."""
+        self.queue.clear()
         self.panel.refresh()
 
     def onCompareButton(self):
@@ -86,10 +97,20 @@ class RunSection(Section):
             compare.show(source, self.panel.result())
         self.panel.refresh()
 
+    def onCopyLogButton(self):
+        """Put message and details on the clipboard."""
+        import qt
+
+        text = "\n".join([self.ui.statusLabel.text, "", self.ui.logTextEdit.plainText])
+        qt.QApplication.clipboard().setText(text)
+
+    def onAdvancedOpened(self, opened):
+        """Look at the devices the first time that somebody wants to choose one."""
+        if opened and self.panel.devices() is None:
+            self.panel.checkDevices()
+
     def update(self):
-        running = self.run is not None
-        for choices in ("outputContents", "advancedContents"):
-            getattr(self.ui, choices).enabled = not running
+        running, parameters = self.run is not None, self.panel.parameters
         obstacle = self.panel.obstacle()
         if running:
             self.ui.applyButton.text = _("Cancel")
@@ -104,16 +125,69 @@ class RunSection(Section):
             told = self._outcome if self._chosen == self._choices() else ""
             self.ui.statusLabel.text = told or obstacle or _("Ready.")
         self.ui.progressBar.visible = running
+        self.ui.queueButton.visible = running
+        self.ui.queueButton.enabled = not obstacle
+        others = len(studies.volumesOf(parameters.inputVolume)) if parameters.inputVolume else 0
+        self.ui.studyButton.visible = others > 1
+        self.ui.studyButton.enabled = not obstacle
+        self.ui.studyButton.text = _("Whole study ({count} volumes)").format(count=others)
+        self._showQueue()
+        frames = self._frames()
+        self.ui.wholeSequenceCheckBox.visible = frames > 1
+        self.ui.wholeSequenceCheckBox.text = _("Whole sequence ({count} frames)").format(count=frames)
+        found = self.panel.devices()
+        self.ui.devicesLabel.text = "\n".join(deviceCheck.describe(found)) if found else ""
         shown = compare.isShown(slicer.mrmlScene)
         self.ui.compareButton.text = _("Back to the former layout") if shown else _("Show side by side")
         self.ui.compareButton.enabled = shown or (self.panel.result() is not None and not self.panel.needsNoInput())
+        self.ui.estimateLabel.visible = bool(self.ui.estimateLabel.text)
+
+    def _add(self, make):
+        """Queue a run; one that cannot even start is told."""
+        try:
+            self.queue.add(make)
+        except SynthesisError as error:
+            self.panel.fail(error)
+        self.panel.refresh()
+
+    def _requested(self, node=None, everyOne=False):
+        """What makes a run of the present choices, which are taken now: they may change while it waits.
+
+        :param node: another input than the chosen one; `everyOne`: one of several, each to a volume of its own
+        """
+        parameters = self.panel.parameters
+        source = None if self.panel.needsNoInput() else node or parameters.inputVolume
+        model = parameters.modelId
+        choices = {
+            "maskNode": parameters.maskVolume if node in (None, parameters.inputVolume) else None,
+            "maskSegment": parameters.maskSegment,
+            "roiNode": parameters.roi,
+            "device": parameters.device.value,
+            "memoryLimitGb": parameters.memoryLimitGb,
+            "acceptUnfit": parameters.acceptUnfit,
+            "seed": parameters.seed,
+        }
+        if not everyOne and parameters.wholeSequence and self._frames() > 1:
+            return lambda progress, completed: SequenceSynthesis(source, model, progress, completed, **choices)
+        output = None if everyOne else parameters.outputVolume
+        request = Request(source, model, outputNode=output, **choices)
+        return lambda progress, completed: Synthesis(request, progress, completed)
+
+    def _frames(self):
+        sequence = sequences.sequenceOf(self.panel.source())[1]
+        return sequence.GetNumberOfDataNodes() if sequence is not None else 0
+
+    def _showQueue(self):
+        several = len(self.queue.runs) > 1
+        self.ui.queueLabel.visible = several
+        self.ui.queueLabel.text = "\n".join(runQueue.describe(run) for run in self.queue.runs) if several else ""
+        self.ui.clearQueueButton.visible = bool(self.queue.waiting)
 
     def _onProgress(self, fraction, text):
         self.ui.progressBar.value = int(100 * (fraction or 0))
         self.ui.statusLabel.text = text
 
-    def _onCompleted(self, run):
-        self.run = None
+    def _onEnded(self, run):
         if run.error is not None:
             self.fail(run.error)
         else:

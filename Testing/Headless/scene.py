@@ -54,6 +54,7 @@ def open_scene() -> HeadlessSlicer:
     hierarchy.SetMRMLApplicationLogic(logic)
     hierarchy.SetMRMLScene(scene)
     logic.SetModuleLogic("SubjectHierarchy", hierarchy)
+    scene.RegisterNodeClass(slicer.vtkMRMLSequenceBrowserNode())  # its module's logic does this, and much more
     scene.AddObserver(scene.NodeAddedEvent, _put_into_hierarchy)
     scene.AddObserver(scene.NodeAboutToBeRemovedEvent, _take_from_hierarchy)
 

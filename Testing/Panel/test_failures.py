@@ -87,6 +87,7 @@ def test_pipes_held_by_a_grandchild_do_not_block(ready, worker):
 def test_python_that_is_not_there_is_told(ready, monkeypatch):
     monkeypatch.setattr(environment, "workerCommand", lambda: ["/no/such/PythonSlicer"])
     ready.ui.applyButton.click()
+    waitUntil(lambda: ready.ui.applyButton.text == "Apply")
     assert "could not be started with '/no/such/PythonSlicer'" in ready.ui.statusLabel.text
     assert ready.ui.applyButton.text == "Apply"
 
@@ -100,6 +101,7 @@ def test_full_disk_is_told(ready, worker, monkeypatch):
     monkeypatch.setattr(raster, "_header", full)
     worker("good")
     ready.ui.applyButton.click()
+    waitUntil(lambda: ready.ui.applyButton.text == "Apply")
     assert "No space left on device" in ready.ui.statusLabel.text
     assert "Free some space" in ready.ui.statusLabel.text
 

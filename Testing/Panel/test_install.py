@@ -131,3 +131,68 @@ def test_pythonslicer_is_used_in_the_application(monkeypatch, tmp_path):
     assert environment.pythonExecutable() == str(program)
     monkeypatch.delattr(slicer, "app")
     assert environment.pythonExecutable() == sys.executable
+
+
+def test_offline_everything_comes_from_the_folder_of_wheels(panel, without, monkeypatch, tmp_path):
+    import qt
+
+    without("torch", "safetensors")
+    monkeypatch.setitem(sys.modules, "PyTorchUtils", None)  # not needed, since nothing is fetched
+    monkeypatch.setattr(qt, "QFileDialog", types.SimpleNamespace(getExistingDirectory=lambda *_: str(tmp_path)))
+    refresh(panel).wheelFolderButton.click()
+    assert panel.ui.wheelFolderButton.text == str(tmp_path)
+    panel.ui.installButton.click()
+    assert packaging.asked == [
+        ["--no-index", "--find-links", str(tmp_path), "torch" + environment.TORCH_REQUIREMENT, "safetensors>=0.4.3"]
+    ]
+    environment.setWheelFolder("")
+    assert refresh(panel).wheelFolderButton.text == "From the internet"
+
+
+def test_installation_is_taken_up_after_a_restart(panel, without, torchExtension, monkeypatch):
+    without("torch", "safetensors")
+
+    class Restarted(BaseException):
+        """The application ends in the middle of the installation."""
+
+    def restart(*arguments, **choices):
+        raise Restarted
+
+    monkeypatch.setattr(packaging, "pip_ensure", restart)
+    with pytest.raises(Restarted):
+        environment.install()
+    monkeypatch.undo()
+    without("torch", "safetensors")
+    assert refresh(panel).installLabel.text.startswith("The installation was interrupted by a restart")
+    environment._remember(environment.PENDING_KEY, "")
+
+
+def test_after_installing_the_devices_are_checked(panel, without, torchExtension):
+    from panelCases import waitUntil
+
+    without("torch", "safetensors")
+    refresh(panel).installButton.click()
+    assert panel.ui.checkContents.visible
+    waitUntil(lambda: panel.devices() is not None)
+    assert panel.devices()["devices"][0]["ok"]
+
+
+def test_broken_device_is_told_with_its_repair_and_copied(panel, app):
+    from SynthGANPanel.setupSection import SetupSection
+
+    section = panel.section(SetupSection)
+    section.outcome = {
+        "torch": "2.13.0", "cuda": "12.8", "system": "Linux",
+        "devices": [
+            {"device": "cpu", "name": "x86_64", "memory": None, "free": 2**30, "ok": True, "message": "", "repair": ""},
+            {"device": "cuda:0", "name": "GPU", "memory": 2**33, "free": 2**32, "ok": False, "message": "It failed.",
+             "repair": "The graphics driver is too old for this PyTorch build (2.13.0): update the NVIDIA driver."},
+        ],
+    }  # fmt: skip
+    ui = refresh(panel)
+    assert ui.checkContents.visible
+    assert "cuda:0 GPU: does not work. It failed. The graphics driver is too old" in ui.checkLabel.text
+    ui.copyCheckButton.click()
+    text = app.qt.clipboard().text()
+    assert text.startswith("Linux; PyTorch 2.13.0 (12.8)")
+    assert "update the NVIDIA driver" in text

@@ -55,5 +55,7 @@ def test_own_models_are_offered_and_damaged_ones_explained(panel, head):
     assert "is refused" in panel.ui.statusLabel.text
     assert not panel.ui.applyButton.enabled
     selector.currentIndex = offered.index("My own (mine-mr-ct)")
+    assert panel.ui.statusLabel.text == "Accept the terms of the model first."
+    panel.ui.acceptTermsCheckBox.click()
     assert panel.ui.applyButton.enabled
     assert panel.ui.statusLabel.text == "Ready."

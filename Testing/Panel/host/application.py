@@ -8,7 +8,7 @@ import types
 from pathlib import Path
 
 import slicer
-from PySide6 import QtGui, QtWidgets
+from PySide6 import QtCore, QtGui, QtWidgets
 
 from Testing.Headless.scene import open_scene
 
@@ -28,6 +28,12 @@ class Application:
         self.qt = QtWidgets.QApplication.instance() or QtWidgets.QApplication(["Slicer"])
         self.qt.setStyle("Fusion")
         _useAFont()
+        self._settingsPath = tempfile.mkdtemp(prefix="SlicerSettings-")
+        self.qt.setOrganizationName("NA-MIC")
+        QtCore.QSettings.setDefaultFormat(QtCore.QSettings.Format.IniFormat)
+        QtCore.QSettings.setPath(
+            QtCore.QSettings.Format.IniFormat, QtCore.QSettings.Scope.UserScope, self._settingsPath
+        )
         self.temporaryPath = tempfile.mkdtemp(prefix="Slicer-Lékař ")
         self._headless = open_scene()
         self._layoutLogic = slicer.vtkMRMLLayoutLogic()
@@ -60,6 +66,7 @@ class Application:
         """Quit: modules are unloaded, the temporary folder emptied."""
         self._modules.unloadAll()
         shutil.rmtree(self.temporaryPath)
+        shutil.rmtree(self._settingsPath)
 
 
 class ModuleManager:

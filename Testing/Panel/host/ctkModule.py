@@ -2,7 +2,7 @@
 
 from PySide6 import QtCore, QtGui, QtWidgets
 
-from .qtModule import QCheckBox, QComboBox, QPushButton, QWidget, wrapped
+from .qtModule import PythonQtObject, QCheckBox, QComboBox, QPushButton, QWidget, wrapped
 
 MARGIN = 22
 
@@ -13,6 +13,7 @@ class ctkCollapsibleButton(wrapped(QtWidgets.QAbstractButton)):
     Collapsing hides the children, so that they take no room.
     """
 
+    connect, disconnect = PythonQtObject.connect, PythonQtObject.disconnect  # PySide6 gives subclasses its own
 
     def __init__(self, parent=None):
         super().__init__(parent)
@@ -81,8 +82,146 @@ class ctkCheckablePushButton(QPushButton):
     """A push button with a check box."""
 
 
+class ctkDirectoryButton(wrapped(QtWidgets.QWidget)):
+    """Shows a folder; in the application a click opens a dialog to choose another, here `directory` is set."""
+
+    directoryChanged = QtCore.Signal(str)
+
+    def __init__(self, parent=None):
+        super().__init__(parent)
+        self._directory = ""
+        self._button = QtWidgets.QPushButton(self)
+        self._button.setSizePolicy(QtWidgets.QSizePolicy.Policy.Ignored, QtWidgets.QSizePolicy.Policy.Fixed)
+        layout = QtWidgets.QHBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self._button)
+
+    def connect(self, signature, receiver):
+        if signature != "directoryChanged(QString)":
+            raise ValueError(f"ctkDirectoryButton has no signal {signature} here")
+        self.directoryChanged.connect(receiver)
+        return True
+
+    @QtCore.Property(str)
+    def directory(self):
+        return self._directory
+
+    @directory.setter
+    def directory(self, value):
+        if value != self._directory:
+            self._directory = value
+            self._button.setText(value)
+            self.directoryChanged.emit(value)
+
+
+class ctkSliderWidget(wrapped(QtWidgets.QWidget)):
+    """A slider with a number box beside it; `value` is a float between `minimum` and `maximum`."""
+
+    valueChanged = QtCore.Signal(float)
+
+    def __init__(self, parent=None):
+        super().__init__(parent)
+        self._slider = QtWidgets.QSlider(QtCore.Qt.Orientation.Horizontal, self)
+        self._box = QtWidgets.QDoubleSpinBox(self)
+        layout = QtWidgets.QHBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self._slider)
+        layout.addWidget(self._box)
+        self._box.setRange(0.0, 99.0)  # ctkSliderWidget's own
+        self._slider.valueChanged.connect(lambda steps: self._box.setValue(self._ofSlider(steps)))
+        self._box.valueChanged.connect(self._onBox)
+        self._showRange()
+
+    @QtCore.Property(float)
+    def value(self):
+        return self._box.value()
+
+    @value.setter
+    def value(self, value):
+        self._box.setValue(value)
+
+    def setValue(self, value):
+        self._box.setValue(value)
+
+    @QtCore.Property(float)
+    def minimum(self):
+        return self._box.minimum()
+
+    @minimum.setter
+    def minimum(self, value):
+        self._box.setMinimum(value)
+        self._showRange()
+
+    @QtCore.Property(float)
+    def maximum(self):
+        return self._box.maximum()
+
+    @maximum.setter
+    def maximum(self, value):
+        self._box.setMaximum(value)
+        self._showRange()
+
+    @QtCore.Property(float)
+    def singleStep(self):
+        return self._box.singleStep()
+
+    @singleStep.setter
+    def singleStep(self, value):
+        self._box.setSingleStep(value)
+        self._showRange()
+
+    @QtCore.Property(float)
+    def pageStep(self):
+        return float(self._slider.pageStep())
+
+    @pageStep.setter
+    def pageStep(self, value):
+        self._slider.setPageStep(max(1, round(value / self._box.singleStep())))
+
+    @QtCore.Property(int)
+    def decimals(self):
+        return self._box.decimals()
+
+    @decimals.setter
+    def decimals(self, value):
+        self._box.setDecimals(value)
+
+    @QtCore.Property(str)
+    def suffix(self):
+        return self._box.suffix()
+
+    @suffix.setter
+    def suffix(self, value):
+        self._box.setSuffix(value)
+
+    def _ofSlider(self, steps):
+        return self._box.minimum() + steps * self._box.singleStep()
+
+    def _showRange(self):
+        steps = (self._box.maximum() - self._box.minimum()) / self._box.singleStep()
+        self._slider.setRange(0, round(steps))
+        self._showValue()
+
+    def _showValue(self):
+        wasBlocked = self._slider.blockSignals(True)  # the number, not the slider's step, is the value
+        self._slider.setValue(round((self._box.value() - self._box.minimum()) / self._box.singleStep()))
+        self._slider.blockSignals(wasBlocked)
+
+    def _onBox(self, value):
+        self._showValue()
+        self.valueChanged.emit(value)
+
+
 class ctkMessageBox(QWidget):
     """Never opened: the host says that it is under test, and Slicer then opens no message boxes."""
 
 
-__all__ = ["ctkCheckBox", "ctkCheckablePushButton", "ctkCollapsibleButton", "ctkComboBox", "ctkMessageBox"]
+__all__ = [
+    "ctkCheckBox",
+    "ctkCheckablePushButton",
+    "ctkCollapsibleButton",
+    "ctkComboBox",
+    "ctkDirectoryButton",
+    "ctkMessageBox",
+    "ctkSliderWidget",
+]

@@ -33,6 +33,14 @@ def pip_ensure(requirements, requester=None, prompt_install=True):
         installed[requirement.name] = True
 
 
+def pip_install(arguments):
+    """Note the arguments of a call of pip, and count what they name as installed from here on."""
+    asked.append(arguments)
+    for argument in arguments:
+        if not argument.startswith("-") and "/" not in argument:
+            installed[Requirement(argument).name] = True
+
+
 def _satisfied(requirement):
     if requirement.name in installed:
         return installed[requirement.name]

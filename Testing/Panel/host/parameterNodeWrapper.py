@@ -166,9 +166,9 @@ class _Connection:
             return widget.currentNodeChanged, widget.currentNode, widget.setCurrentNode
         if widgetName == "QCheckBox" and kind is bool:
             return widget.toggled, lambda: widget.checked, widget.setChecked
-        if widgetName == "QDoubleSpinBox" and kind is float:
+        if widgetName in ("QDoubleSpinBox", "ctkSliderWidget") and kind is float:
             for bounds in self.parameter.validators:
-                widget.setRange(bounds.minimum, bounds.maximum)
+                widget.minimum, widget.maximum = bounds.minimum, bounds.maximum
             return widget.valueChanged, lambda: widget.value, widget.setValue
         if widgetName == "QSpinBox" and kind is int:
             for bounds in self.parameter.validators:

@@ -105,6 +105,9 @@ QHBoxLayout = QtWidgets.QHBoxLayout
 QFormLayout = QtWidgets.QFormLayout
 QApplication = QtWidgets.QApplication
 QMessageBox = QtWidgets.QMessageBox
+QFileDialog = QtWidgets.QFileDialog
+QDesktopServices = QtGui.QDesktopServices
+QUrl = QtCore.QUrl
 QPixmap = QtGui.QPixmap
 
 
@@ -134,8 +137,10 @@ __all__ = [
     "QCheckBox",
     "QColor",
     "QComboBox",
+    "QDesktopServices",
     "QDoubleSpinBox",
     "QFile",
+    "QFileDialog",
     "QFormLayout",
     "QFrame",
     "QHBoxLayout",
@@ -155,6 +160,7 @@ __all__ = [
     "QTimer",
     "QToolButton",
     "QUiLoader",
+    "QUrl",
     "QVBoxLayout",
     "QWidget",
     "Qt",

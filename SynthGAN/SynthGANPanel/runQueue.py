@@ -1,0 +1,90 @@
+"""Several runs, one after another: each is checked when its turn comes, and one that fails does not stop the rest."""
+
+from SynthGANPanel.failure import SynthesisError
+from SynthGANPanel.i18n import _
+
+
+class RunQueue:
+    """Runs in the order they were added; the first that waits is started when the one before has ended.
+
+    :ivar runs: all runs since the queue was last empty, ended ones too; see :class:`childRun.ChildRun`
+    :ivar current: the run under way, None while none is
+    """
+
+    def __init__(self, progressCallback, endedCallback, startedCallback):
+        """
+        :param progressCallback: called with the fraction of the current run and a line of text
+        :param endedCallback: called with each run when it has ended, before the next begins
+        :param startedCallback: called when a run that waited has begun
+        """
+        self.runs = []
+        self.current = None
+        self._progressCallback = progressCallback
+        self._endedCallback = endedCallback
+        self._startedCallback = startedCallback
+
+    @property
+    def waiting(self):
+        """The runs that have not begun."""
+        return [run for run in self.runs if run.state == "new"]
+
+    def add(self, make):
+        """Add a run, and start it if none is under way.
+
+        :param make: called with a progress and a completed callback, returns the run
+        :raises SynthesisError: if it starts at once and cannot
+        """
+        if self.current is None and not self.waiting:
+            self.runs = []
+        run = make(self._progressCallback, self._onCompleted)
+        self.runs.append(run)
+        if self.current is None:
+            self._start(run)
+        return run
+
+    def cancel(self):
+        """Cancel the run under way; the waiting ones follow."""
+        if self.current is not None:
+            self.current.cancel()
+
+    def clear(self):
+        """Forget the runs that wait."""
+        self.runs = [run for run in self.runs if run.state != "new"]
+
+    def stop(self, reason=None):
+        """Forget what waits and end the run under way before returning."""
+        self.clear()
+        if self.current is not None:
+            self.current.stop(reason)
+
+    def _start(self, run):
+        self.current = run
+        try:
+            run.start()
+        except SynthesisError as error:
+            self.current = None
+            run.state, run.error = "failed", error
+            raise
+
+    def _onCompleted(self, run):
+        self.current = None
+        self._endedCallback(run)
+        while self.current is None and self.waiting:
+            following = self.waiting[0]
+            try:
+                self._start(following)
+                self._startedCallback()
+            except SynthesisError:  # told as the end of this run; the next has its turn
+                self._endedCallback(following)
+
+
+def describe(run):
+    """One line for a list: how a run stands."""
+    states = {
+        "new": _("{label}: waiting"),
+        "running": _("{label}: running"),
+        "done": _("{label}: done"),
+        "failed": _("{label}: failed"),
+        "cancelled": _("{label}: cancelled"),
+    }
+    return states[run.state].format(label=run.label)
