@@ -12,7 +12,7 @@ from slicer import (
 )
 from slicer.util import VTKObservationMixin
 
-from SynthGANPanel import environment, modelView, request, selftest, sequences, synthesis
+from SynthGANPanel import environment, modelView, request, selftest, sequences, settings, synthesis
 from SynthGANPanel.framework import (
     ScriptedLoadableModule,
     ScriptedLoadableModuleLogic,
@@ -46,6 +46,8 @@ See more information in the <a href="https://github.com/SynthGAN/SlicerSynthGAN#
 The choice of methods follows a review of GAN-based cross-modality synthesis of medical images; each model's card
 names its sources.
 """)
+        # Additional initialization step after application startup is complete
+        slicer.app.connect("startupCompleted()", settings.registerPage)
 
 
 class SynthGANWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
@@ -132,6 +134,7 @@ class SynthGANWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def initializeParameterNode(self) -> None:
         """Ensure parameter node exists and observed."""
+        settings.applyModelFolder()
         self.setParameterNode(self.logic.getParameterNode())
 
     def setParameterNode(self, inputParameterNode: SynthGANParameterNode | None) -> None:
@@ -242,7 +245,12 @@ class SynthGANLogic(ScriptedLoadableModuleLogic):
     """Synthesis without a user interface, for other modules, scripts and the Python console."""
 
     def getParameterNode(self):
-        return SynthGANParameterNode(super().getParameterNode())
+        node = super().getParameterNode()
+        new = not node.GetParameterCount()
+        parameters = SynthGANParameterNode(node)
+        if new:
+            settings.setDefaults(parameters)
+        return parameters
 
     def models(self):
         """

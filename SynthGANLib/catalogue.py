@@ -16,6 +16,8 @@ from SynthGANLib.errors import ModelError
 from SynthGANLib.folders import check_target, move_into_place
 from SynthGANLib.model_files import LITTER, check_folder, read_card
 
+_TITLED = sys.platform in ("win32", "darwin")
+"""Where folders' names begin with a capital."""
 _ALIASES = {"PET": "PT", "MRI": "MR", "FUNDUS": "OP"}
 
 
@@ -202,15 +204,20 @@ def listed_folders() -> tuple[Path, ...]:
 
 
 def user_folder() -> Path:
-    """Where the user's models are kept: the data folder that the platform's conventions name."""
+    """Where the user's models are kept: in the folder of ``SYNTHGAN_HOME`` if that is set, else the platform's."""
+    home = os.environ.get("SYNTHGAN_HOME", "").strip()
+    return (Path(home).expanduser() if home else platform_folder()) / ("Models" if _TITLED else "models")
+
+
+def platform_folder() -> Path:
+    """The data folder that the platform's conventions name for us."""
     if sys.platform == "win32":
         base = os.environ.get("LOCALAPPDATA")
-        return (Path(base) if base else Path.home() / "AppData" / "Local") / "SynthGAN" / "Models"
+        return (Path(base) if base else Path.home() / "AppData" / "Local") / "SynthGAN"
     if sys.platform == "darwin":
-        return Path.home() / "Library" / "Application Support" / "SynthGAN" / "Models"
+        return Path.home() / "Library" / "Application Support" / "SynthGAN"
     base = os.environ.get("XDG_DATA_HOME", "")
-    home = Path(base) if os.path.isabs(base) else Path.home() / ".local" / "share"
-    return home / "synthgan" / "models"
+    return (Path(base) if os.path.isabs(base) else Path.home() / ".local" / "share") / "synthgan"
 
 
 def bundled_folders() -> tuple[Path, ...]:

@@ -39,10 +39,30 @@ class Application:
         self._layoutLogic = slicer.vtkMRMLLayoutLogic()
         self._layoutLogic.SetMRMLScene(slicer.mrmlScene)
         self._modules = ModuleManager()
+        self._atStart = []
+        self.settings = SettingsDialog()
         slicer.app = self
         slicer.modules = types.SimpleNamespace()
         slicer.qSlicerScriptedLoadableModule = Module
         slicer.qSlicerScriptedLoadableModuleWidget = ModuleWidget
+
+    def connect(self, signature, receiver):
+        """The one signal that modules ask for."""
+        if signature != "startupCompleted()":
+            raise ValueError(f"the application has no signal {signature} here")
+        self._atStart.append(receiver)
+        return True
+
+    def startUp(self):
+        """What the application does once its modules are loaded."""
+        for receiver in self._atStart:
+            receiver()
+
+    def commandOptions(self):
+        return types.SimpleNamespace(noMainWindow=False)
+
+    def settingsDialog(self):
+        return self.settings
 
     def applicationLogic(self):
         return self._headless.application_logic
@@ -67,6 +87,17 @@ class Application:
         self._modules.unloadAll()
         shutil.rmtree(self.temporaryPath)
         shutil.rmtree(self._settingsPath)
+
+
+class SettingsDialog(QtWidgets.QDialog):
+    """Pages by their titles."""
+
+    def __init__(self):
+        super().__init__()
+        self.pages = {}
+
+    def addPanel(self, title, page):
+        self.pages[title] = page
 
 
 class ModuleManager:

@@ -212,11 +212,16 @@ class ctkSliderWidget(wrapped(QtWidgets.QWidget)):
         self.valueChanged.emit(value)
 
 
+class ctkSettingsPanel(QWidget):
+    """A page of the settings dialog."""
+
+
 class ctkMessageBox(QWidget):
     """Never opened: the host says that it is under test, and Slicer then opens no message boxes."""
 
 
 __all__ = [
+    "ctkSettingsPanel",
     "ctkCheckBox",
     "ctkCheckablePushButton",
     "ctkCollapsibleButton",

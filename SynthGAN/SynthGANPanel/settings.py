@@ -1,0 +1,136 @@
+"""The extension's page in the application settings: folder of models, default device, memory limit, annotation."""
+
+import os
+from pathlib import Path
+
+import slicer
+
+from SynthGANPanel.i18n import _
+from SynthGANPanel.parameters import Device
+
+FOLDER, DEVICE, MEMORY, ANNOTATION = (
+    f"SynthGAN/{name}" for name in ("ModelFolder", "DefaultDevice", "MemoryLimitGb", "Annotation")
+)
+HOME = "SYNTHGAN_HOME"
+"""Environment variable of the library: the folder that holds the user's models."""
+
+
+def value(key, default):
+    """A setting of the application, `default` where there is none or no application."""
+    try:
+        import qt
+    except ImportError:
+        return default
+    found = qt.QSettings().value(key)
+    return default if found in (None, "") else found
+
+
+def store(key, new):
+    """Keep a setting."""
+    import qt
+
+    qt.QSettings().setValue(key, new)
+
+
+def modelFolder():
+    """The folder that the user chose for models, "" for the platform's own."""
+    return str(value(FOLDER, ""))
+
+
+def defaultDevice():
+    """The device of a new scene."""
+    name = str(value(DEVICE, Device.AUTO.name))
+    return Device[name] if name in Device.__members__ else Device.AUTO
+
+
+def defaultMemoryLimitGb():
+    """The memory limit of a new scene in GB; 0 is as much as is free."""
+    try:
+        return min(1024.0, max(0.0, float(value(MEMORY, 0.0))))
+    except ValueError:  # a settings file edited by hand
+        return 0.0
+
+
+def annotationShown():
+    """Whether views that show a synthetic volume say so."""
+    return str(value(ANNOTATION, "true")).lower() == "true"
+
+
+def applyModelFolder():
+    """Let this process and its children look for the user's models where the settings say."""
+    folder = modelFolder()
+    if folder:
+        os.environ[HOME] = folder
+    elif os.environ.get(HOME, "") and os.environ.get(HOME) == applyModelFolder.last:
+        del os.environ[HOME]  # one that the user's shell had set stays
+    applyModelFolder.last = folder
+
+
+applyModelFolder.last = ""
+
+
+def setDefaults(parameters):
+    """Give a new parameter node the choices of the settings; called before anything was chosen in it."""
+    parameters.device = defaultDevice()
+    parameters.memoryLimitGb = defaultMemoryLimitGb()
+
+
+def registerPage():
+    """Add the page to the application's settings dialog, once it has started."""
+    if slicer.app.commandOptions().noMainWindow:
+        return
+    dialog = slicer.app.settingsDialog()
+    dialog.addPanel("SynthGAN", makePage(dialog))
+
+
+def makePage(parent=None):
+    """The page, showing the present settings; every change is kept at once."""
+    import ctk
+    import qt
+
+    page = ctk.ctkSettingsPanel(parent)
+    layout = qt.QFormLayout(page)
+    folder = ctk.ctkDirectoryButton(page)
+    folder.objectName = "modelFolderButton"
+    folder.toolTip = _("Where models that you install are kept. They stay when the extension is updated.")
+    folder.directory = modelFolder() or str(_platformFolder())
+    folder.connect("directoryChanged(QString)", _onFolder)
+    device = qt.QComboBox(page)
+    device.objectName = "defaultDeviceSelector"
+    device.toolTip = _("Where a new scene computes.")
+    for each in Device:
+        device.addItem(each.label(), each.name)
+    device.currentIndex = list(Device).index(defaultDevice())
+    device.connect("currentIndexChanged(int)", lambda index: store(DEVICE, device.itemData(index)))
+    memory = qt.QDoubleSpinBox(page)
+    memory.objectName = "memoryLimitSpinBox"
+    memory.toolTip = _("Memory that a synthesis may take in a new scene.")
+    memory.specialValueText, memory.suffix = _("What is free"), _(" GB")
+    memory.decimals, memory.maximum = 1, 1024.0
+    memory.value = defaultMemoryLimitGb()
+    memory.connect("valueChanged(double)", lambda number: store(MEMORY, number))
+    annotation = qt.QCheckBox(_("Mark views that show a synthetic volume"), page)
+    annotation.objectName = "annotationCheckBox"
+    annotation.toolTip = _("The word SYNTHETIC in a corner of every such view.")
+    annotation.checked = annotationShown()
+    annotation.connect("toggled(bool)", lambda on: store(ANNOTATION, "true" if on else "false"))
+    layout.addRow(_("Folder of models:"), folder)
+    layout.addRow(_("Compute on:"), device)
+    layout.addRow(_("Memory limit:"), memory)
+    layout.addRow("", annotation)
+    return page
+
+
+def _onFolder(folder):
+    store(FOLDER, "" if Path(folder) == _platformFolder() else str(folder))
+    applyModelFolder()
+
+
+def _platformFolder():
+    """The platform's own folder for the user's data."""
+    from SynthGANPanel import environment
+
+    environment.useLibrary()
+    from SynthGANLib.catalogue import platform_folder
+
+    return platform_folder()
