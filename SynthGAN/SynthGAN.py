@@ -12,7 +12,18 @@ from slicer import (
 )
 from slicer.util import VTKObservationMixin
 
-from SynthGANPanel import environment, modelView, request, selftest, sequences, settings, synthesis
+from SynthGANPanel import (
+    dicomExport,
+    environment,
+    fileExport,
+    modelView,
+    request,
+    selftest,
+    sequences,
+    settings,
+    synthesis,
+)
+from SynthGANPanel.exportSection import ExportSection
 from SynthGANPanel.framework import (
     ScriptedLoadableModule,
     ScriptedLoadableModuleLogic,
@@ -26,6 +37,7 @@ from SynthGANPanel.modelSection import ModelSection
 from SynthGANPanel.parameters import Device, SynthGANParameterNode
 from SynthGANPanel.runSection import RunSection
 from SynthGANPanel.setupSection import SetupSection
+from SynthGANPanel.sharedState import SharedState
 
 
 class SynthGAN(ScriptedLoadableModule):
@@ -50,10 +62,10 @@ names its sources.
         slicer.app.connect("startupCompleted()", settings.registerPage)
 
 
-class SynthGANWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
+class SynthGANWidget(SharedState, ScriptedLoadableModuleWidget, VTKObservationMixin):
     """The panel: its sections from top to bottom, and what they share."""
 
-    SECTIONS = (SetupSection, InputSection, ModelSection, RunSection)
+    SECTIONS = (SetupSection, InputSection, ModelSection, RunSection, ExportSection)
 
     def __init__(self, parent=None) -> None:
         """Called when the user opens the module the first time and the widget is initialized."""
@@ -160,86 +172,6 @@ class SynthGANWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         """Look into the catalogue's folders again."""
         self.models = {} if environment.slicerTooOld() else modelView.catalogueById(self.logic.models())
 
-    # What the sections share
-
-    @property
-    def parameters(self):
-        """The parameter node, None while there is none."""
-        return self._parameterNode
-
-    @property
-    def entered(self):
-        """Whether the user has this module open."""
-        return self.parent.isEntered
-
-    @property
-    def running(self):
-        """Whether a synthesis is under way."""
-        return self._runSection.run is not None
-
-    def section(self, kind):
-        """The section of a class."""
-        return next(section for section in self.sections if isinstance(section, kind))
-
-    @property
-    def _runSection(self):
-        return self.section(RunSection)
-
-    def devices(self):
-        """What the last check of the devices found, None if there was none."""
-        return self.section(SetupSection).outcome
-
-    def checkDevices(self) -> None:
-        """Check the devices, in the background."""
-        self.section(SetupSection).startCheck()
-
-    def source(self):
-        """The input volume, None if none is chosen."""
-        return self._parameterNode.inputVolume if self._parameterNode else None
-
-    def needsNoInput(self):
-        """Whether the chosen model makes images from nothing but a seed."""
-        entry = self.model()
-        return request.needsNoInput(entry.card if entry else None)
-
-    def result(self):
-        """The newest result for the chosen input (or of a model that needs none), None if there is none."""
-        if self.needsNoInput():
-            return synthesis.latestGenerated(slicer.mrmlScene, self._parameterNode.modelId)
-        return self.logic.latestResult(self.source())
-
-    def reference(self):
-        """The real image to compare the result with, None if none is chosen."""
-        return self._parameterNode.referenceVolume if self._parameterNode else None
-
-    def model(self):
-        """The catalogue's entry of the chosen model, None if it is not installed."""
-        return self.models.get(self._parameterNode.modelId) if self._parameterNode else None
-
-    def obstacle(self):
-        """Why Apply is not possible with the present choices, "" if it is."""
-        return next(filter(None, (section.obstacle() for section in self.sections)), "")
-
-    def tell(self, text) -> None:
-        """Show a line of text beside the Apply button."""
-        self._runSection.tell(text)
-
-    def fail(self, error) -> None:
-        """Show a SynthesisError: cause and next step, and the details if there are any."""
-        self._runSection.fail(error)
-
-    def ended(self, run) -> None:
-        """A synthesis has ended."""
-        for section in self.sections:
-            section.ended(run)
-        self.refresh()
-
-    def refresh(self, caller=None, event=None) -> None:
-        """Let every section show the present state."""
-        if self._parameterNode:
-            for section in self.sections:
-                section.update()
-
 
 class SynthGANLogic(ScriptedLoadableModuleLogic):
     """Synthesis without a user interface, for other modules, scripts and the Python console."""
@@ -335,6 +267,42 @@ class SynthGANLogic(ScriptedLoadableModuleLogic):
         run.start()
         return run.wait() if wait else run
 
+    def exportDicom(
+        self,
+        resultVolume: vtkMRMLScalarVolumeNode,
+        folder: str,
+        sourceVolume: vtkMRMLScalarVolumeNode | None = None,
+        newStudy: bool = False,
+        patient: dict | None = None,
+        burnIn: bool = False,
+        lookup=None,
+    ):
+        """
+        Export a result as a derived DICOM series, one file a slice, with its record as JSON beside the folder.
+        A source that was loaded from DICOM gives patient, study and, unless moved, frame of reference.
+        :param folder: folder to make; it may exist if it is empty
+        :param sourceVolume: volume the result was made from; the one that the result names if None
+        :param newStudy: make a new study even if the source has one
+        :param patient: for a new study: "name", "id" and "study" (its description), each of them optional
+        :param burnIn: draw the word SYNTHETIC into the images
+        :param lookup: function from an instance UID to its file; Slicer's DICOM database if None
+        :return: the folder
+        :raises SynthesisError: with the cause and what to do; nothing was written
+        """
+        return dicomExport.exportDicom(
+            resultVolume, folder, sourceNode=sourceVolume, newStudy=newStudy, patient=patient, burnIn=burnIn,
+            lookup=lookup,
+        )  # fmt: skip
+
+    def exportFile(self, resultVolume: vtkMRMLScalarVolumeNode, path: str, overwrite: bool = False):
+        """
+        Export a result as .nrrd or .nii.gz, voxels as they are, with its record as JSON beside it.
+        :param overwrite: replace a file and a record that are there already
+        :return: the path
+        :raises SynthesisError: with the cause and what to do; nothing was written
+        """
+        return fileExport.exportFile(resultVolume, path, overwrite)
+
     def latestResult(self, inputVolume):
         """The newest result volume that was made from the given one, None if there is none."""
         return synthesis.latestResult(inputVolume)
@@ -346,7 +314,7 @@ class SynthGANTest(ScriptedLoadableModuleTest):
     What is tested stands in SynthGANPanel/selftest.py.
     """
 
-    MINIMUM_TEST_COUNT = 7
+    MINIMUM_TEST_COUNT = 11
     completedTests = 0
 
     @classmethod
@@ -392,6 +360,18 @@ class SynthGANTest(ScriptedLoadableModuleTest):
 
     def test_failureChangesNothing(self):
         selftest.failureChangesNothing(self, SynthGANLogic())
+
+    def test_checksTellBeforeApply(self):
+        selftest.checksTellBeforeApply(self, SynthGANLogic())
+
+    def test_regionLiesOnInput(self):
+        selftest.regionLiesOnInput(self, SynthGANLogic())
+
+    def test_wholeSequenceIsSynthesized(self):
+        selftest.wholeSequenceIsSynthesized(self, SynthGANLogic())
+
+    def test_devicesCompute(self):
+        selftest.devicesCompute(self)
 
     def test_sideBySideAndBack(self):
         selftest.sideBySideAndBack(self)

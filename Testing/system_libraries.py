@@ -2,7 +2,7 @@
 
 Runs on the bare system Python, before any environment exists, so it imports the standard library only.
 Slicer's own libraries (the slicer-core wheel) need none of these to synthesise or to draw slices; the panel
-tests do, since Qt's offscreen platform links against them.
+tests do, since Qt's offscreen platform links against them. dicom3tools validates exported DICOM.
 """
 
 import ctypes
@@ -32,6 +32,8 @@ def missing() -> list:
         packages.append("fonts-dejavu-core")  # without any font the panel's picture has no text
     if importlib.util.find_spec("ensurepip") is None:
         packages.append("python3-venv")
+    if shutil.which("dciodvfy") is None:
+        packages.append("dicom3tools")  # judges the DICOM that is exported
     if shutil.which("make") is None:
         packages.append("make")
     return packages

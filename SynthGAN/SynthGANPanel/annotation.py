@@ -76,7 +76,8 @@ def makeActor():
     style.SetFontSize(FONT_SIZE)
     style.SetColor(*COLOR)
     style.SetBold(True)
-    style.SetShadow(True)
+    style.SetBackgroundColor(0.0, 0.0, 0.0)  # readable on white too
+    style.SetBackgroundOpacity(0.6)
     style.SetJustificationToRight()
     style.SetVerticalJustificationToTop()
     actor.GetPositionCoordinate().SetCoordinateSystemToNormalizedViewport()

@@ -9,10 +9,9 @@ mouse or a line) is in `liveComparison`.
 
 import collections
 
-import numpy as np
 import slicer
 
-from SynthGANPanel import checkerboard, difference, formerState, made, profile, views
+from SynthGANPanel import checkerboard, difference, formerState, made, profile, resampling, views
 from SynthGANPanel.compareModes import LAYERED, Against, CompareMode
 from SynthGANPanel.failure import SynthesisError
 from SynthGANPanel.i18n import _
@@ -57,9 +56,9 @@ def show(sourceNode, resultNode, referenceNode=None, choices=None):
 
 
 def steps(sourceNode, resultNode, referenceNode=None, choices=None):
-    """What `show` does, in steps short enough for an application that must stay alive; yields the fraction done.
+    """What `show` does, in steps short enough for an application that must stay alive; yields the fraction computed.
 
-    The views change after the last step only; whoever stops earlier has changed nothing.
+    The views change at the very end; whoever stops earlier has changed nothing.
     """
     choices = choices or Choices()
     layout = layoutNode(resultNode.GetScene())
@@ -74,10 +73,7 @@ def steps(sourceNode, resultNode, referenceNode=None, choices=None):
         derived = yield from checkerboard.steps(over, resultNode, choices.cellMm)
     elif choices.mode is CompareMode.DIFFERENCE:
         derived = yield from difference.steps(resultNode, over, choices.differenceRange)
-    elif choices.mode is CompareMode.PROFILE:
-        derived = choices.line or profile.defaultLine(resultNode, _across(resultNode.GetScene()))
     _arrange(layout, choices, (sourceNode, resultNode, referenceNode), over, derived)
-    yield 1.0
 
 
 def obstacle(choices, sourceNode, resultNode, referenceNode):
@@ -99,6 +95,15 @@ def overlaid(mode, against, sourceNode, referenceNode):
     if mode is CompareMode.DIFFERENCE:
         return referenceNode or sourceNode
     return referenceNode if against is Against.REFERENCE else sourceNode
+
+
+def showsOther(before, choices):
+    """Whether other choices need other views or layers, and not just another look of the same."""
+    if (before.mode, before.crosshair) != (choices.mode, choices.crosshair):
+        return True
+    if choices.mode is CompareMode.PROFILE:
+        return before.line is not choices.line
+    return choices.mode in LAYERED and before.against is not choices.against
 
 
 def isShown(scene):
@@ -138,6 +143,7 @@ def restore(scene):
     made.removeOthers(scene)
     if wasShown:
         layout.SetViewArrangement(state["layout"])
+    _afterResizing(views.renderSpaces)
 
 
 def keepDifference(scene):
@@ -182,19 +188,16 @@ def _arrange(layout, choices, volumes, over, derived):
             formerState.keepView(layout, state, view)
     state.update(shown=arrangement, mode=choices.mode.value, against=choices.against.value)
     state["sharedCrosshair"] = choices.crosshair
-    line = derived if choices.mode is CompareMode.PROFILE else None
     with slicer.util.NodeModify(layout):  # observers find state and arrangement in agreement
-        for name, node in zip(("source", "result", "reference", "line"), (*volumes, line), strict=True):
+        for name, node in zip(("source", "result", "reference", "line"), (*volumes, None), strict=True):
             formerState.keepNode(layout, name, node)
         formerState.write(layout, state)
         layout.SetViewArrangement(arrangement)
     for pane in panes:
         formerState.keepView(layout, state, pane.view)
-    if choices.mode is CompareMode.PROFILE:
-        formerState.keepPlot(layout, state)
-        chart = profile.update(line, *volumes)
-        views.plotViewNode(scene, formerState.PLOT_VIEW).SetPlotChartNodeID(chart.GetID())
     _place(scene, state, panes, volumes[0])
+    if choices.mode is CompareMode.PROFILE:
+        _plot(layout, state, choices.line, volumes)
     _shareCrosshair(scene, choices.crosshair, state["crosshair"])
     formerState.write(layout, state)
     made.removeOthers(scene, kept=(choices.mode.value,))  # what is made for a mode bears its name
@@ -203,6 +206,15 @@ def _arrange(layout, choices, volumes, over, derived):
     names = [pane.view for pane in panes]
     views.fit(scene, names)
     _afterResizing(lambda: views.fit(scene, names) if isShown(scene) else None)
+
+
+def _plot(layout, state, chosenLine, volumes):
+    scene = layout.GetScene()
+    line = chosenLine or profile.defaultLine(volumes[1], views.plane(sliceNode(scene, SOURCE_VIEW)))
+    formerState.keepNode(layout, "line", line)
+    formerState.keepPlot(layout, state)
+    chart = profile.update(line, *volumes)
+    views.plotViewNode(scene, formerState.PLOT_VIEW).SetPlotChartNodeID(chart.GetID())
 
 
 def _plan(choices, volumes, over, derived):
@@ -235,12 +247,10 @@ def _threeColumns(*volumes):
 def _place(scene, state, panes, volume):
     """Give the views their layers, link them, and lay all of one orientation into one plane."""
     placed = state.setdefault("placed", [])
+    views.unlink(scene, state["views"])
     for pane in panes:
-        slices, composite = sliceNode(scene, pane.view), compositeNode(scene, pane.view)
-        views.setLayers(composite, pane.background, pane.foreground, pane.opacity)
-        with slicer.util.NodeModify(composite):
-            composite.SetLinkedControl(True)
-            composite.SetHotLinkedControl(True)
+        slices = sliceNode(scene, pane.view)
+        views.setLayers(compositeNode(scene, pane.view), pane.background, pane.foreground, pane.opacity)
         slices.SetViewGroup(VIEW_GROUP)
         lead = LEAD_VIEWS[pane.orientation]
         if lead not in placed:
@@ -248,6 +258,8 @@ def _place(scene, state, panes, volume):
             _align(sliceNode(scene, lead), pane.orientation, volume)
         if pane.view != lead:
             views.setPlane(slices, views.plane(sliceNode(scene, lead)))
+    for pane in panes:
+        views.putLinksBack(scene, pane.view, {"linked": True, "hotLinked": True})
 
 
 def _align(slices, orientation, volume):
@@ -255,17 +267,9 @@ def _align(slices, orientation, volume):
     at = views.plane(slices)[:3, 3].copy()
     slices.SetOrientation(orientation)
     slices.RotateToVolumePlane(volume)
-    bounds = np.zeros(6)
-    volume.GetRASBounds(bounds)
-    low, high = bounds[0::2], bounds[1::2]
-    if np.any(at < low) or np.any(at > high):
-        at = (low + high) / 2
-    slices.JumpSliceByOffsetting(*at)
-
-
-def _across(scene):
-    """The horizontal direction (3,) in RAS of the view that leads the others."""
-    return views.plane(sliceNode(scene, SOURCE_VIEW))[:3, 0]
+    if not resampling.isInside(volume, at):
+        at = resampling.middle(volume)
+    slices.JumpSliceByCentering(*at)
 
 
 def _shareCrosshair(scene, isShared, former):

@@ -147,4 +147,7 @@ def _addLegend(node):
         made.mark(legend, KIND)
         legend.SetTitleText(_("Difference ({unit})").format(unit=unit) if unit else _("Difference"))
         legend.SetLabelFormat("%+.4g")
+        for style in (legend.GetTitleTextProperty(), legend.GetLabelTextProperty()):  # readable on white
+            style.SetBackgroundColor(0.0, 0.0, 0.0)
+            style.SetBackgroundOpacity(0.6)
         legend.SetVisibility(True)

@@ -83,9 +83,12 @@ def keepWindow(layout, state, name, volume):
 def putBack(layout, state):
     """Put back everything but the arrangement of the views, and forget it."""
     scene = layout.GetScene()
+    views.unlink(scene, state["views"])
     for view, values in state["views"].items():
         layers = {layer: _idOf(node(layout, f"{view}.{layer}")) for layer in views.LAYERS}
         views.putBack(scene, view, {**values, **layers})
+    for view, values in state["views"].items():
+        views.putLinksBack(scene, view, values)
     for view in state["plots"]:
         views.plotViewNode(scene, view).SetPlotChartNodeID(_idOf(node(layout, view)))
     for name, window in state["windows"].items():

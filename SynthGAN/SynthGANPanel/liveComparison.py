@@ -12,6 +12,7 @@ from SynthGANPanel import checkerboard, compare, made, profile, reveal, views
 from SynthGANPanel.compareModes import CompareMode
 from SynthGANPanel.failure import SynthesisError
 from SynthGANPanel.formerState import CROSSHAIR
+from SynthGANPanel.timer import Timer
 
 STEP_SECONDS = 0.05
 """The application goes on after this time; a single step may take somewhat longer."""
@@ -35,9 +36,9 @@ class LiveComparison:
         self._followed = None
         self._observations = []
         self._reveal = None
-        self._blink = _Timer(self.blinkMilliseconds, self.tick, isRepeated=True)
-        self._soon = _Timer(SOON_MILLISECONDS, self._sampleLine)
-        self._later = _Timer(LATER_MILLISECONDS, self._renew)
+        self._blink = Timer(self.blinkMilliseconds, self.tick, isRepeated=True)
+        self._soon = Timer(SOON_MILLISECONDS, self._sampleLine)
+        self._later = Timer(LATER_MILLISECONDS, self._renew)
         self._work = Work()
 
     @property
@@ -58,21 +59,21 @@ class LiveComparison:
         self.follow()
         return shown
 
-    def begin(self, sourceNode, resultNode, referenceNode, choices, progress=None, failed=None):
+    def begin(self, sourceNode, resultNode, referenceNode, choices, progress=None, failed=None, done=None):
         """Like `show`, but step by step while the application stays alive; what was under way is given up.
 
-        :param progress: called with the fraction done; 1.0 once the views have changed
+        :param progress: called with the fraction computed
         :param failed: called with the SynthesisError
+        :param done: called once the views have changed
         """
         self.choices = choices
 
-        def told(fraction):
-            if fraction >= 1:
-                self.follow()
-            if progress is not None:
-                progress(fraction)
+        def arrived():
+            self.follow()
+            if done is not None:
+                done()
 
-        self._work.start(compare.steps(sourceNode, resultNode, referenceNode, choices), told, failed)
+        self._work.start(compare.steps(sourceNode, resultNode, referenceNode, choices), progress, failed, arrived)
 
     def end(self):
         """Back to what was there before."""
@@ -170,22 +171,24 @@ class Work:
 
     def __init__(self):
         self._generator = None
-        self._progress = self._failed = None
-        self._timer = _Timer(0, self._go)
+        self._progress = self._failed = self._done = None
+        self._timer = Timer(0, self._go)
 
     @property
     def isRunning(self):
+        """Whether there is something left to do."""
         return self._generator is not None
 
-    def start(self, generator, progress=None, failed=None):
-        """Give up what was under way and begin.
+    def start(self, generator, progress=None, failed=None, done=None):
+        """Give up what was under way and begin; what takes but a moment is done on return.
 
         :param progress: called with what the generator yields
         :param failed: called with a SynthesisError; without it the error is raised
+        :param done: called at the end
         """
         self.cancel()
-        self._generator, self._progress, self._failed = generator, progress, failed
-        self._timer.start()
+        self._generator, self._progress, self._failed, self._done = generator, progress, failed, done
+        self._go()
 
     def cancel(self):
         """Give up; a generator that was stopped half-way has changed nothing."""
@@ -201,6 +204,8 @@ class Work:
                 fraction = next(generator)
             except StopIteration:
                 self._generator = None
+                if self._done is not None:
+                    self._done()
                 return
             except SynthesisError as error:
                 self._generator = None
@@ -213,41 +218,3 @@ class Work:
             if self._timer.hasEventLoop and time.monotonic() > until:
                 self._timer.start()
                 return
-
-
-class _Timer:
-    """Qt's timer, or none: then a single shot happens at once and a repeated one never."""
-
-    def __init__(self, milliseconds, function, isRepeated=False):
-        self._function, self._isRepeated = function, isRepeated
-        self._timer = None
-        try:
-            import qt
-        except ImportError:
-            return
-        self._timer = qt.QTimer()
-        self._timer.setSingleShot(not isRepeated)
-        self._timer.setInterval(int(milliseconds))
-        self._timer.connect("timeout()", function)
-
-    @property
-    def hasEventLoop(self):
-        return self._timer is not None
-
-    @property
-    def isRunning(self):
-        return self._timer is not None and self._timer.active
-
-    def setInterval(self, milliseconds):
-        if self._timer is not None and self._timer.interval != int(milliseconds):
-            self._timer.setInterval(int(milliseconds))
-
-    def start(self):
-        if self._timer is not None:
-            self._timer.start()
-        elif not self._isRepeated:
-            self._function()
-
-    def stop(self):
-        if self._timer is not None:
-            self._timer.stop()

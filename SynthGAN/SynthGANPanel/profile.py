@@ -8,7 +8,7 @@ from vtk.util.numpy_support import numpy_to_vtk
 from SynthGANPanel import made, nodes
 from SynthGANPanel.difference import unitName
 from SynthGANPanel.i18n import _
-from SynthGANPanel.resampling import alongLine, dimensions
+from SynthGANPanel.resampling import alongLine, dimensions, toWorld
 
 KIND = "profile"
 LENGTH = 0.8
@@ -21,23 +21,25 @@ STYLES = {"Source": (0.45, 0.45, 0.45), "Synthetic": (0.90, 0.45, 0.0), "Referen
 """Columns of the table and their colours, which colour-blind people can tell apart."""
 
 
-def defaultLine(volume, across):
-    """A line through the middle of a volume along the voxel axis nearest to a direction of the world.
+def defaultLine(volume, plane):
+    """A line across the middle of a volume, along the voxel axis nearest to the horizontal of a slice, and in it.
 
-    :param across: (3,) direction in RAS, for example a view's horizontal one
+    :param plane: the slice's 4x4 SliceToRAS matrix
     :return: the line made for this comparison before, else a new one
     """
     scene = volume.GetScene()
     line = made.find(scene, KIND, "vtkMRMLMarkupsLineNode")
     if line is not None:
         return line
-    middle = (np.array(dimensions(volume)) - 1) / 2
+    counts = np.array(dimensions(volume))
     ends = []
     for axis in range(3):
-        offset = np.eye(3)[axis] * (np.array(dimensions(volume))[axis] * LENGTH / 2)
-        ends.append([_toWorld(volume, middle - offset), _toWorld(volume, middle + offset)])
+        half = np.eye(3)[axis] * counts[axis] * LENGTH / 2
+        ends.append([toWorld(volume, (counts - 1) / 2 + offset) for offset in (-half, half)])
     directions = np.array([(end - start) / max(np.linalg.norm(end - start), 1e-9) for start, end in ends])
-    chosen = ends[int(np.argmax(np.abs(directions @ np.asarray(across))))]
+    chosen = ends[int(np.argmax(np.abs(directions @ plane[:3, 0])))]
+    normal = plane[:3, 2] / np.linalg.norm(plane[:3, 2])
+    chosen = [end + normal * ((plane[:3, 3] - end) @ normal) for end in chosen]
     line = made.add(scene, "vtkMRMLMarkupsLineNode", _("Profile line"), KIND)
     for position in chosen:
         line.AddControlPointWorld(vtk.vtkVector3d(*position))
@@ -98,13 +100,6 @@ def scaledTo(values, target):
         return np.full(len(values), np.nan)
     part = (values - np.nanmin(values)) / (np.nanmax(values) - np.nanmin(values))
     return np.nanmin(target) + part * (np.nanmax(target) - np.nanmin(target))
-
-
-def _toWorld(volume, index):
-    local = nodes.ijkToRAS(volume) @ np.append(index, 1.0)
-    world = np.zeros(3)
-    volume.TransformPointToWorld(local[:3], world)
-    return world
 
 
 def _fill(table, columns):

@@ -35,6 +35,25 @@ def sameGrid(first, second):
     return bool(np.abs(places[0] - places[1]).max() < SAME_PLACE_MM)
 
 
+def isInside(node, position):
+    """Whether a RAS position of the world lies in a voxel of a volume."""
+    index = np.array(_transformToIJK(None, node).TransformPoint(position))
+    return bool(np.all((index >= -HALF_VOXEL) & (index <= np.array(dimensions(node)) - 1 + HALF_VOXEL)))
+
+
+def toWorld(node, index):
+    """The RAS position in the world of a fractional index (i, j, k) of a volume."""
+    local = ijkToRAS(node) @ np.append(index, 1.0)
+    world = np.zeros(3)
+    node.TransformPointToWorld(local[:3], world)
+    return world
+
+
+def middle(node):
+    """The RAS position in the world of the middle of a volume."""
+    return toWorld(node, (np.array(dimensions(node)) - 1) / 2)
+
+
 class Sampler:
     """The voxels of a volume on the grid of another, slab by slab.
 
@@ -99,13 +118,19 @@ def _reslicer(node, gridNode):
 
 def _transformToIJK(gridNode, node):
     """From voxel indices of a grid (or RAS positions of the world for None) to voxel indices of a volume."""
-    toIJK = vtk.vtkGeneralTransform()
+    before = ijkToRAS(gridNode) if gridNode is not None else np.eye(4)
+    after = np.linalg.inv(ijkToRAS(node))
+    parents = [each.GetParentTransformNode() if each is not None else None for each in (gridNode, node)]
+    if all(parent is None or parent.IsTransformToWorldLinear() for parent in parents):
+        between = vtk.vtkMatrix4x4()
+        slicer.vtkMRMLTransformNode.GetMatrixTransformBetweenNodes(*parents, between)
+        toIJK = vtk.vtkTransform()  # for this one VTK has much faster ways
+        toIJK.SetMatrix(slicer.util.vtkMatrixFromArray(after @ slicer.util.arrayFromVTKMatrix(between) @ before))
+        return toIJK
+    toIJK, between = vtk.vtkGeneralTransform(), vtk.vtkGeneralTransform()
+    slicer.vtkMRMLTransformNode.GetTransformBetweenNodes(*parents, between)
     toIJK.PostMultiply()
-    if gridNode is not None:
-        toIJK.Concatenate(slicer.util.vtkMatrixFromArray(ijkToRAS(gridNode)))
-    between = vtk.vtkGeneralTransform()
-    parent = gridNode.GetParentTransformNode() if gridNode is not None else None
-    slicer.vtkMRMLTransformNode.GetTransformBetweenNodes(parent, node.GetParentTransformNode(), between)
+    toIJK.Concatenate(slicer.util.vtkMatrixFromArray(before))
     toIJK.Concatenate(between)
-    toIJK.Concatenate(slicer.util.vtkMatrixFromArray(np.linalg.inv(ijkToRAS(node))))
+    toIJK.Concatenate(slicer.util.vtkMatrixFromArray(after))
     return toIJK

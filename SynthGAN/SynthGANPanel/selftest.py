@@ -10,7 +10,7 @@ import numpy as np
 import slicer
 import vtk
 
-from SynthGANPanel import compare, environment, nodes
+from SynthGANPanel import compare, deviceCheck, environment, inputChecks, nodes, regions, request, sequences
 from SynthGANPanel.failure import SynthesisError
 
 MODEL = "tissue-mr-ct"
@@ -117,6 +117,72 @@ def failureChangesNothing(test, logic):
     with test.assertRaises(SynthesisError) as refusal:
         logic.synthesize(empty, model="no-such-model")
     test.assertIn("no-such-model", str(refusal.exception))
+
+
+def checksTellBeforeApply(test, logic):
+    """What a volume says about itself is compared with the model's card, and a wrong modality is refused."""
+    card = request.findCard(MODEL)
+    head = addHead()
+    test.assertNotIn("unfit", {check.level for check in inputChecks.checks(head, card)})
+    entry = slicer.vtkCodedEntry()
+    entry.SetValueSchemeMeaning(*nodes.QUANTITIES["HU"][0])
+    head.SetVoxelValueQuantity(entry)
+    unfit = [check for check in inputChecks.checks(head, card) if check.level == "unfit"]
+    test.assertEqual([check.subject for check in unfit], ["modality"])
+    if refusedForLackOfPackages(test, logic, head):
+        return
+    with test.assertRaises(SynthesisError) as refusal:
+        logic.synthesize(head, model=MODEL)
+    test.assertEqual((refusal.exception.kind, refusal.exception.cause), ("unfit", unfit[0].text))
+
+
+def regionLiesOnInput(test, logic):
+    """A region's result has whole voxels of the input at their place."""
+    head = addHead()
+    if refusedForLackOfPackages(test, logic, head):
+        return
+    roi = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsROINode", "region")
+    regions.fitRoi(roi, head)
+    test.assertEqual(regions.voxelsInRoi(roi, head), regions.wholeVolume(head))
+    width, height, depth = roi.GetSize()
+    roi.SetSize(width, height, depth / 2)
+    voxels = regions.voxelsInRoi(roi, head)
+    result = logic.synthesize(head, model=MODEL, roi=roi)
+    shape = slicer.util.arrayFromVolume(result).shape
+    test.assertEqual(shape, tuple(part.stop - part.start for part in voxels))
+    test.assertLess(shape[0], slicer.util.arrayFromVolume(head).shape[0])
+    np.testing.assert_allclose(nodes.ijkToRAS(result), regions.shifted(nodes.ijkToRAS(head), voxels), atol=1e-9)
+
+
+def wholeSequenceIsSynthesized(test, logic):
+    """Every frame of a sequence, shown in the same browser."""
+    head = addHead()
+    if refusedForLackOfPackages(test, logic, head):
+        return
+    sequence = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceNode", "dynamic")
+    for frame in range(2):
+        sequence.SetDataNodeAtValue(head, str(frame))
+    if not slicer.mrmlScene.IsNodeClassRegistered("vtkMRMLSequenceBrowserNode"):  # Slicer without its Sequences module
+        test.assertEqual(sequences.sequenceOf(head), (None, None))
+        return
+    browser = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceBrowserNode", "browser")
+    browser.SetAndObserveMasterSequenceNodeID(sequence.GetID())
+    browser.AddProxyNode(head, sequence, False)
+    shown = logic.synthesizeSequence(head, model=MODEL)
+    found, made = sequences.sequenceOf(shown)
+    test.assertEqual(found.GetID(), browser.GetID())
+    test.assertEqual(made.GetNumberOfDataNodes(), 2)
+
+
+def devicesCompute(test):
+    """A real computation on every device agrees with the processor's."""
+    if environment.missingPackages():
+        return
+    check = deviceCheck.DeviceCheck()
+    check.start()
+    check.wait()
+    test.assertTrue(check.outcome["devices"][0]["ok"])
+    test.assertEqual(len(deviceCheck.describe(check.outcome)), len(check.outcome["devices"]))
 
 
 def sideBySideAndBack(test):

@@ -69,8 +69,17 @@ def viewState(scene, view):
     }
 
 
+def unlink(scene, names):
+    """Let views no longer follow each other, so that each can be given layers of its own."""
+    for view in names:
+        composite = compositeNode(scene, view)
+        with slicer.util.NodeModify(composite):
+            composite.SetLinkedControl(False)
+            composite.SetHotLinkedControl(False)
+
+
 def putBack(scene, view, state):
-    """Give a view the state that `viewState` told; layers whose volume is gone become empty."""
+    """Give a view the state that `viewState` told, but for its links; layers whose volume is gone become empty."""
     slices, composite = sliceNode(scene, view), compositeNode(scene, view)
     with slicer.util.NodeModify(composite):
         composite.SetBackgroundVolumeID(stillThere(scene, state["background"]))
@@ -80,13 +89,19 @@ def putBack(scene, view, state):
         composite.SetLabelOpacity(state["labelOpacity"])
         composite.SetCompositing(state["compositing"])
         composite.SetClipToBackgroundVolume(state["clip"])
-        composite.SetLinkedControl(state["linked"])
-        composite.SetHotLinkedControl(state["hotLinked"])
     with slicer.util.NodeModify(slices):
         slices.SetViewGroup(state["group"])
         setPlane(slices, state["plane"])
         slices.SetFieldOfView(*state["fieldOfView"])
         slices.SetXYZOrigin(*state["origin"])
+
+
+def putLinksBack(scene, view, state):
+    """Give a view the links that `viewState` told; once all views have been put back."""
+    composite = compositeNode(scene, view)
+    with slicer.util.NodeModify(composite):
+        composite.SetLinkedControl(state["linked"])
+        composite.SetHotLinkedControl(state["hotLinked"])
 
 
 def setLayers(composite, background, foreground=None, opacity=0.0):
@@ -122,6 +137,14 @@ def fit(scene, names):
             offset = slices.GetSliceOffset()
             logic.FitSliceToBackground()
             slices.SetSliceOffset(offset)
+
+
+def renderSpaces():
+    """Draw the 3D views anew, as far as there are any; they do not notice that the crosshair has gone."""
+    app = getattr(slicer, "app", None)
+    manager = app.layoutManager() if app is not None else None
+    for index in range(manager.threeDViewCount if manager is not None else 0):
+        manager.threeDWidget(index).threeDView().scheduleRender()
 
 
 def stillThere(scene, nodeId):

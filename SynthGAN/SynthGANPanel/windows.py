@@ -14,10 +14,15 @@ SUV_MAXIMA = {"suv5": 5.0, "suv10": 10.0, "suv20": 20.0}
 CT_PRESETS = ("CT_BRAIN", "CT_ABDOMEN", "CT_BONE", "CT_LUNG", "CT_AIR")
 
 
+def unitOf(volume):
+    """The library's unit of a volume; None where it does not say, and without a volume or voxels."""
+    return nodes.unitOf(volume) if volume is not None and volume.GetImageData() is not None else None
+
+
 def presets(volume):
     """Pairs (id, text) of the windows that suit a volume; none for colours and without one."""
-    unit = nodes.unitOf(volume) if volume is not None and volume.GetImageData() is not None else "RGB"
-    if unit == "RGB":
+    unit = unitOf(volume)
+    if volume is None or volume.GetImageData() is None or unit == "RGB":
         return []
     offered = {"HU": CT_PRESETS, "SUVbw": tuple(SUV_MAXIMA)}.get(unit, ())
     return [(each, label(each)) for each in (*offered, *PERCENTILES, AUTOMATIC)]
