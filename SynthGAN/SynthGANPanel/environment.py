@@ -1,5 +1,6 @@
 """Where the library is, which Python runs it, which packages it needs and how they are installed."""
 
+import contextlib
 import importlib
 import importlib.metadata
 import importlib.util
@@ -101,16 +102,19 @@ def install():
 
     requirements = slicer.packaging.load_requirements(requirementsFile())
     offline = wheelFolder()
-    extension = _torchExtension() if TORCH in missingPackages() and not offline else None
+    extension = None
+    if TORCH in missingPackages():
+        if offline:  # its extension looks for the right build on the internet; here the user has chosen it
+            requirements.append(type(requirements[0])("torch" + TORCH_REQUIREMENT))
+        else:
+            extension = _torchExtension()
     _remember(PENDING_KEY, "yes")  # an installation may end in a restart before the next line is reached
     try:
-        if offline:
-            _installFromFolder(offline)
-        else:
+        with _pipFrom(offline):
             # The click that led here named what is installed and its size, so nothing is asked again.
             slicer.packaging.pip_ensure(requirements, requester="SynthGAN", prompt_install=False)
-            if extension is not None:
-                extension.installTorch(torchVersionRequirement=TORCH_REQUIREMENT)
+        if extension is not None:
+            extension.installTorch(torchVersionRequirement=TORCH_REQUIREMENT)
     except (RuntimeError, OSError, ImportError, ValueError, subprocess.SubprocessError) as error:
         # What Slicer's installer, the extension, pip and the disk raise when an installation fails.
         raise _installationFailed(error) from error
@@ -135,13 +139,20 @@ def setWheelFolder(folder):
     _remember(WHEELS_KEY, str(folder or ""))
 
 
-def _installFromFolder(folder):
-    """Everything missing, PyTorch too, from a folder of wheels, without a word to the network."""
-    import slicer.packaging
-
-    names = ["torch" + TORCH_REQUIREMENT] if TORCH in missingPackages() else []
-    names += [str(requirement) for requirement in slicer.packaging.load_requirements(requirementsFile())]
-    slicer.packaging.pip_install(["--no-index", "--find-links", folder, *names])
+@contextlib.contextmanager
+def _pipFrom(folder):
+    """pip takes packages from a folder of wheels and says no word to the network; "" leaves it as it is."""
+    wanted = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": Path(folder).as_uri()} if folder else {}
+    former = {name: os.environ.get(name) for name in wanted}
+    os.environ.update(wanted)
+    try:
+        yield
+    finally:
+        for name, value in former.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 def _remembered(key):

@@ -219,16 +219,29 @@ def test_old_slicers_can_say_that_they_are_too_old(path: Path) -> None:
             assert deferred or not union, f"{path.name}:{hint.lineno} needs Python 3.10"
 
 
-def test_ui_file_binds_every_parameter() -> None:
-    """Each bound widget names a parameter, each parameter but the model's id (kept equal by hand) has a widget."""
-    root = ElementTree.parse(ROOT / "SynthGAN" / "Resources" / "UI" / "SynthGAN.ui").getroot()
-    bound = [item.findtext("string") for item in root.iter("property") if item.get("name") == "SlicerParameterName"]
+def ui_trees() -> dict[str, ElementTree.Element]:
+    return {path.name: ElementTree.parse(path).getroot() for path in (ROOT / "SynthGAN/Resources/UI").glob("*.ui")}
+
+
+def test_ui_files_bind_every_parameter() -> None:
+    """Each bound widget names a parameter, each parameter has a widget; model and segment are kept equal by hand."""
+    bound = [
+        item.findtext("string") or ""
+        for root in ui_trees().values()
+        for item in root.iter("property")
+        if item.get("name") == "SlicerParameterName"
+    ]
     module = ast.parse((ROOT / "SynthGAN" / "SynthGANPanel" / "parameters.py").read_text(encoding="utf-8"))
     wrapper = next(
         node for node in module.body if isinstance(node, ast.ClassDef) and node.name == "SynthGANParameterNode"
     )
     fields = [node.target.id for node in wrapper.body if isinstance(node, ast.AnnAssign)]  # type: ignore[union-attr]
-    assert sorted(name or "" for name in bound) == sorted(set(fields) - {"modelId"})
+    assert set(bound) == set(fields) - {"modelId", "maskSegment"}
+
+
+def test_widgets_of_the_panel_have_names_of_their_own() -> None:
+    names = [widget.get("name") for root in ui_trees().values() for widget in root.iter("widget")]
+    assert sorted(names, key=str) == sorted(set(names), key=str)
 
 
 def test_category_is_the_index_s() -> None:

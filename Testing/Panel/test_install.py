@@ -1,5 +1,6 @@
 """Packages: nothing is installed unasked, the size is told before, and failures say what to do."""
 
+import os
 import sys
 import types
 
@@ -143,8 +144,10 @@ def test_offline_everything_comes_from_the_folder_of_wheels(panel, without, monk
     assert panel.ui.wheelFolderButton.text == str(tmp_path)
     panel.ui.installButton.click()
     assert packaging.asked == [
-        ["--no-index", "--find-links", str(tmp_path), "torch" + environment.TORCH_REQUIREMENT, "safetensors>=0.4.3"]
-    ]
+        ("safetensors>=0.4.3", "SynthGAN", False), ("torch" + environment.TORCH_REQUIREMENT, "SynthGAN", False),
+    ]  # fmt: skip
+    assert packaging.places[-1] == ("1", tmp_path.as_uri())
+    assert "PIP_NO_INDEX" not in os.environ
     environment.setWheelFolder("")
     assert refresh(panel).wheelFolderButton.text == "From the internet"
 

@@ -4,12 +4,15 @@
 """
 
 import importlib.metadata
+import os
 from pathlib import Path
 
 from packaging.requirements import Requirement
 
 installed = {}
 asked = []
+places = []
+"""Where pip would have looked: the values of PIP_NO_INDEX and PIP_FIND_LINKS at each call."""
 
 
 def load_requirements(path):
@@ -28,17 +31,10 @@ def pip_check(requirements):
 def pip_ensure(requirements, requester=None, prompt_install=True):
     """Note what would be installed, and count it as installed from here on."""
     missing = [requirement for requirement in requirements if not pip_check(requirement)]
+    places.append((os.environ.get("PIP_NO_INDEX"), os.environ.get("PIP_FIND_LINKS")))
     asked.extend((str(requirement), requester, prompt_install) for requirement in missing)
     for requirement in missing:
         installed[requirement.name] = True
-
-
-def pip_install(arguments):
-    """Note the arguments of a call of pip, and count what they name as installed from here on."""
-    asked.append(arguments)
-    for argument in arguments:
-        if not argument.startswith("-") and "/" not in argument:
-            installed[Requirement(argument).name] = True
 
 
 def _satisfied(requirement):
