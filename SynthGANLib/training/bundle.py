@@ -65,7 +65,7 @@ def head_card(config: Config, record: dict[str, Any], metrics: dict[str, Any]) -
     network = build(config)
     return Card(
         id="head-mr-ct",
-        version="0.2.0",
+        version="0.3.0",
         title="Head MR of any contrast to CT",
         description=(
             "A 3D network that predicts, for every voxel of 1 mm, the share of five tissues and a remainder in HU. "
@@ -119,8 +119,11 @@ def head_card(config: Config, record: dict[str, Any], metrics: dict[str, Any]) -
                 f"{config.total - config.coarse_steps} steps of {config.batch} of {large[0]} to {large[-1]} voxels of "
                 f"{GRID_MM:g} mm"
             ),
-            "loss": "absolute error in HU and cross-entropy of five tissues, bone and enclosed air weighted 2 to 2.5",
-            "optimiser": f"AdamW, {_cycles(config)} along half a cosine to zero; weights averaged ({config.ema:g})",
+            "loss": (
+                "absolute error in HU and cross-entropy of five tissues; in the first cycle bone and enclosed air weigh "
+                "2 to 2.5 times as much"
+            ),
+            "optimiser": f"AdamW, {_cycles(config)}; weights averaged ({config.ema:g})",
             "seed": config.seed,
             **record,
         },
@@ -132,8 +135,13 @@ def head_card(config: Config, record: dict[str, Any], metrics: dict[str, Any]) -
 
 def _cycles(config: Config) -> str:
     """The learning rate's course in words."""
-    first = f"{config.steps} steps from {config.rate:g}"
-    return f"{first}, then {config.second_steps} from {config.second_rate:g}" if config.second_steps else first
+    first = f"{config.steps} steps from a rate of {config.rate:g} along half a cosine to zero"
+    if not config.second_steps:
+        return first
+    second = f"{first}, then {config.total - config.steps} from {config.second_rate:g} along half a cosine"
+    if config.total < config.steps + config.second_steps:
+        return f"{second} of {config.second_steps}, cut short from step {config.cool_from} by a straight line to zero"
+    return f"{second} to zero"
 
 
 def vector_input() -> torch.Tensor:

@@ -44,7 +44,8 @@ class Config:
     `entropy` and `error` weigh the two losses at the start and from four fifths of the run on, linearly between:
     tissues first, since the absolute error alone stays long at the constant guess; the measured quantity last.
     `emphasis` is the power of the weights that favour bone and enclosed air, on the same line; the second cycle has
-    none. The learning rate warms up and falls along half a cosine in each cycle. `pull` is how far a box is drawn from
+    none. The learning rate warms up and falls along half a cosine in each cycle; the second is cut short: from step
+    `cool_from` on the rate falls in a straight line to zero. `pull` is how far a box is drawn from
     a random voxel of the body to the middle of the head, `contrasts` what is drawn: the second cycle knows MPRAGE,
     which shows the fluid around the brain, besides the inversion recovery that hides it.
     """
@@ -66,14 +67,16 @@ class Config:
     second_rate: float = 7e-4
     second_pull: tuple[float, float] = (0.15, 0.6)
     second_contrasts: Contrasts = SECOND
+    cool_from: int = 7900
+    cool_steps: int = 600
     warm_up: int = 100
     ema: float = 0.998
     seed: int = 2027
 
     @property
     def total(self) -> int:
-        """Steps of both cycles."""
-        return self.steps + self.second_steps
+        """Steps of both cycles, the second cut short by the cooling."""
+        return min(self.steps + self.second_steps, self.cool_from + self.cool_steps)
 
 
 def normalise(hu: Tensor) -> Tensor:
@@ -136,7 +139,13 @@ def losses(network: MixtureUNet, mr: Tensor, target: Tensor, classes: Tensor, we
 
 
 def rate_at(config: Config, step: int) -> float:
-    """Learning rate of a step: in each cycle a linear warm-up, then half a cosine down to zero."""
+    """Learning rate of a step: in each cycle a linear warm-up, then half a cosine down to zero.
+
+    From `cool_from` on the rate falls in a straight line to zero instead, within `cool_steps`.
+    """
+    if step > config.cool_from:
+        left = 1.0 - (step - config.cool_from) / config.cool_steps
+        return rate_at(config, config.cool_from) * max(0.0, left)
     second = step >= config.steps
     begin, length = (config.steps, config.second_steps) if second else (0, config.steps)
     rate = config.second_rate if second else config.rate
