@@ -1,34 +1,25 @@
-"""The ``synthgan`` command: synthesize, models, info, install, remove, and the training side in `cli_train`.
+"""The ``synthgan`` command: synthesize, models, info, install, remove; also `cli_batch` and `cli_train`.
 
 Exit codes: 0 done, 2 bad input or arguments, 3 the input does not fit the model, 4 out of memory after
-every fallback, 130 cancelled, 1 anything that is our own fault. What is wrong is said in one sentence on
-standard error.
+every fallback, 5 some cases of a batch failed and the others are done, 130 cancelled, 1 anything that is
+our own fault. What is wrong is said in one sentence on standard error.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import json
-import re
-import signal
 import sys
-import threading
-from collections.abc import Iterator, Sequence
-from types import FrameType
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from SynthGANLib.catalogue import Catalogue
+from SynthGANLib.cli_batch import add_batch_command
+from SynthGANLib.cli_shared import memory_size, print_json, stop_on_signals
 from SynthGANLib.cli_text import Bar, models_table
 from SynthGANLib.cli_train import add_commands
 from SynthGANLib.errors import InputError, SynthGANError
 from SynthGANLib.jobs import Job, error_event, run_job
-
-_UNITS = {
-    **{"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12},
-    **{"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40},
-    **{"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40},
-}
 
 
 class _Parser(argparse.ArgumentParser):
@@ -73,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--model", required=True, metavar="ID", help="id of a model (see 'synthgan models') or folder")
     command.add_argument("--mask", metavar="FILE", help="label volume of the body on the grid of the input")
     command.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:0 or mps (default: %(default)s)")
-    command.add_argument("--memory", type=_bytes, metavar="SIZE", help="memory to use at most, such as 4GiB")
+    command.add_argument("--memory", type=memory_size, metavar="SIZE", help="memory to use at most, such as 4GiB")
     command.add_argument("--series", metavar="UID", help="which series of a DICOM folder")
     command.add_argument("--frame", type=int, metavar="N", help="which frame of a 4D file, counted from 0")
     command.add_argument("--unit", metavar="UNIT", help="unit of the input where the file does not say: HU, SUVbw, 1")
@@ -101,6 +92,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("model", metavar="MODEL", help="id or folder")
     command.set_defaults(run=_remove)
 
+    add_batch_command(commands)
     add_commands(commands)
     for command in commands.choices.values():
         command.add_argument("--json", action="store_true", help="print one JSON value on standard output")
@@ -121,7 +113,7 @@ def _synthesize(options: argparse.Namespace) -> int:
         force=options.force,
     )
     last: dict[str, Any] = {}
-    with _stop_on_signals() as stopped, Bar(sys.stderr) as bar, contextlib.redirect_stdout(sys.stderr):
+    with stop_on_signals() as stopped, Bar(sys.stderr) as bar, contextlib.redirect_stdout(sys.stderr):
 
         def emit(event: dict[str, Any]) -> None:
             if event["event"] in ("done", "error"):
@@ -133,7 +125,7 @@ def _synthesize(options: argparse.Namespace) -> int:
     if last.pop("event") == "error":
         return _tell(last, options.json)
     if options.json:
-        _print_json(last)
+        print_json(last)
     else:
         model = f"{last['model']} {last['version']}"
         print(f"{last['output']}: {model} on {last['device']}, {last['seconds']:.1f} s")
@@ -148,7 +140,7 @@ def _models(options: argparse.Namespace) -> int:
     else:
         entries = catalogue.models()
     if options.json:
-        _print_json([entry.to_json() for entry in entries])
+        print_json([entry.to_json() for entry in entries])
     elif entries:
         print(models_table(entries))
     else:
@@ -165,7 +157,7 @@ def _info(options: argparse.Namespace) -> int:
     folder = Catalogue().find(options.model)
     card = read_card(folder)
     if options.json:
-        _print_json({**card.to_json(), "path": str(folder)})
+        print_json({**card.to_json(), "path": str(folder)})
     else:
         weights = card.files[WEIGHTS].bytes if WEIGHTS in card.files else 0
         print(card_text(card, weights=weights), end="")
@@ -175,7 +167,7 @@ def _info(options: argparse.Namespace) -> int:
 def _install(options: argparse.Namespace) -> int:
     entry = Catalogue().install(options.source, force=options.force)
     if options.json:
-        _print_json(entry.to_json())
+        print_json(entry.to_json())
     else:
         print(f"{entry.id} {entry.version} is installed in {entry.path}")
     return 0
@@ -184,17 +176,10 @@ def _install(options: argparse.Namespace) -> int:
 def _remove(options: argparse.Namespace) -> int:
     path = Catalogue().remove(options.model)
     if options.json:
-        _print_json({"removed": str(path)})
+        print_json({"removed": str(path)})
     else:
         print(f"{path} is removed")
     return 0
-
-
-def _bytes(text: str) -> int:
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)", text.strip())
-    if not match or match[2].upper() not in _UNITS or not float(match[1]):
-        raise argparse.ArgumentTypeError(f"{text!r} is not an amount of memory such as 4GiB or 800MB")
-    return int(float(match[1]) * _UNITS[match[2].upper()])
 
 
 def _tell(event: dict[str, Any], as_json: bool) -> int:
@@ -202,33 +187,8 @@ def _tell(event: dict[str, Any], as_json: bool) -> int:
     sentence = " ".join(filter(None, (event["cause"], event["next_step"])))
     print(f"synthgan: {sentence}", file=sys.stderr)
     if as_json:
-        _print_json({"error": {name: event[name] for name in ("kind", "cause", "next_step", "exit_code")}})
+        print_json({"error": {name: event[name] for name in ("kind", "cause", "next_step", "exit_code")}})
     return code
-
-
-def _print_json(value: Any) -> None:
-    print(json.dumps(value, indent=2, allow_nan=False))
-
-
-@contextlib.contextmanager
-def _stop_on_signals() -> Iterator[threading.Event]:
-    """The first Ctrl-C or SIGTERM cancels within one tile, a second Ctrl-C at once."""
-    stopped = threading.Event()
-    former: dict[int, Any] = {}
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        if stopped.is_set() and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        stopped.set()
-
-    if threading.current_thread() is threading.main_thread():  # elsewhere Python allows no handlers
-        for name in (signal.SIGINT, signal.SIGTERM):
-            former[name] = signal.signal(name, stop)
-    try:
-        yield stopped
-    finally:
-        for number, handler in former.items():
-            signal.signal(number, handler)
 
 
 if __name__ == "__main__":

@@ -57,7 +57,7 @@ class Bar:
         stage, fraction, left = event["stage"], float(event["fraction"]), event["seconds_left"]
         text = f"{fraction:4.0%} {STAGES.get(stage, stage)}"
         if left is not None and left >= 1:
-            text += f", {_duration(left)} left"
+            text += f", {duration(left)} left"
         if self._terminal:
             full = round(20 * fraction)
             columns = max(shutil.get_terminal_size().columns - 1, 10)
@@ -90,7 +90,24 @@ def models_table(entries: Sequence[Entry]) -> str:
     return "\n".join(lines)
 
 
-def _duration(seconds: float) -> str:
+def case_line(number: int, total: int, row: Mapping[str, Any], left: float | None) -> str:
+    """One line about a case of a batch: ``[ 3/20] site/p3: done in 12.3 s, 4 min 10 s left``."""
+    text = f"[{number:{len(str(total))}}/{total}] {row['case']}: {row['status']}"
+    if row["error"]:
+        text += f": {row['error']['cause']} {row['error']['next_step']}".rstrip()
+    elif row["status"] == "done":
+        text += f" in {row['seconds']:.1f} s"
+        if row["warnings"]:
+            text += f" with {len(row['warnings'])} warning{'s' if len(row['warnings']) > 1 else ''}"
+        if left is not None and left >= 1:
+            text += f", {duration(left)} left"
+    elif row["status"] == "skipped":
+        text += ", its result is there"
+    return text
+
+
+def duration(seconds: float) -> str:
+    """A time in words: ``12 s``, ``4 min 10 s``, ``3 h 05 min``."""
     minutes, rest = divmod(round(seconds), 60)
     if minutes >= 60:
         return f"{minutes // 60} h {minutes % 60:02d} min"

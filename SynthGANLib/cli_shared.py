@@ -1,0 +1,53 @@
+"""What the parts of the command line share: amounts of memory, JSON on standard output, the end by a signal."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import re
+import signal
+import threading
+from collections.abc import Iterator
+from types import FrameType
+from typing import Any
+
+_UNITS = {
+    **{"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12},
+    **{"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40},
+    **{"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40},
+}
+
+
+def memory_size(text: str) -> int:
+    """Bytes of an amount such as ``4GiB``; ArgumentTypeError for anything else."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)", text.strip())
+    if not match or match[2].upper() not in _UNITS or not float(match[1]):
+        raise argparse.ArgumentTypeError(f"{text!r} is not an amount of memory such as 4GiB or 800MB")
+    return int(float(match[1]) * _UNITS[match[2].upper()])
+
+
+def print_json(value: Any) -> None:
+    """Print one JSON value; NaN and infinity are refused (ValueError)."""
+    print(json.dumps(value, indent=2, allow_nan=False))
+
+
+@contextlib.contextmanager
+def stop_on_signals() -> Iterator[threading.Event]:
+    """The first Ctrl-C or SIGTERM cancels within one tile, a second Ctrl-C at once."""
+    stopped = threading.Event()
+    former: dict[int, Any] = {}
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        if stopped.is_set() and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        stopped.set()
+
+    if threading.current_thread() is threading.main_thread():  # elsewhere Python allows no handlers
+        for name in (signal.SIGINT, signal.SIGTERM):
+            former[name] = signal.signal(name, stop)
+    try:
+        yield stopped
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
