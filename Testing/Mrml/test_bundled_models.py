@@ -78,6 +78,16 @@ def test_the_network_beats_the_tissue_method(outcomes: Any, head: dict[str, Any]
     assert network["bone"] < tissue["bone"]
 
 
+def test_the_network_halves_the_error_of_a_guess(outcomes: Any, head: dict[str, Any]) -> None:
+    """Below half of saying 40 HU everywhere, in bone far below, and the skull where it is."""
+    guess = head["ct"].with_array(np.full(head["ct"].shape, 40.0, np.float32))
+    network, plain = errors(volumeFromNode(outcomes[1]["head-mr-ct"]), head), errors(guess, head)
+    assert network["body"] < 0.5 * plain["body"]
+    assert network["bone"] < 0.4 * plain["bone"]
+    made = slicer.util.arrayFromVolume(outcomes[1]["head-mr-ct"])
+    assert overlap(made > 200.0, head["ct"].array > 200.0) > 0.75
+
+
 @pytest.mark.parametrize("model", MODELS)
 def test_the_result_follows_the_head(outcomes: Any, head: dict[str, Any], model: str) -> None:
     """The skull lies best on the true one as it is: any turn or shift of the result would lie worse."""
