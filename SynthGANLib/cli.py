@@ -20,6 +20,7 @@ from SynthGANLib.cli_text import Bar, models_table
 from SynthGANLib.cli_train import add_commands
 from SynthGANLib.errors import InputError, SynthGANError
 from SynthGANLib.jobs import Job, error_event, run_job
+from SynthGANLib.model_jobs import install
 
 
 class _Parser(argparse.ArgumentParser):
@@ -68,6 +69,9 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--series", metavar="UID", help="which series of a DICOM folder")
     command.add_argument("--frame", type=int, metavar="N", help="which frame of a 4D file, counted from 0")
     command.add_argument("--unit", metavar="UNIT", help="unit of the input where the file does not say: HU, SUVbw, 1")
+    command.add_argument(
+        "--accept-unfit", action="store_true", help="use an input that says to be of another modality; it is remarked"
+    )
     command.add_argument("--force", action="store_true", help="replace OUT if it exists")
     command.set_defaults(run=_synthesize)
 
@@ -84,7 +88,8 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser(
         "install", allow_abbrev=False, help="check a model and copy it into the user's folder"
     )
-    command.add_argument("source", metavar="FOLDER_OR_ZIP")
+    command.add_argument("source", metavar="FOLDER_ZIP_OR_URL", help="model folder, its zip, or an https address of it")
+    command.add_argument("--sha256", default="", metavar="SUM", help="checksum of the zip; needed for an address")
     command.add_argument("--force", action="store_true", help="replace a model of the same id")
     command.set_defaults(run=_install)
 
@@ -111,6 +116,7 @@ def _synthesize(options: argparse.Namespace) -> int:
         frame=options.frame,
         input_unit=options.unit,
         force=options.force,
+        accept_unfit=options.accept_unfit,
     )
     last: dict[str, Any] = {}
     with stop_on_signals() as stopped, Bar(sys.stderr) as bar, contextlib.redirect_stdout(sys.stderr):
@@ -165,11 +171,23 @@ def _info(options: argparse.Namespace) -> int:
 
 
 def _install(options: argparse.Namespace) -> int:
-    entry = Catalogue().install(options.source, force=options.force)
+    with stop_on_signals() as stopped, Bar(sys.stderr) as bar:
+
+        def report(stage: str, fraction: float) -> None:
+            bar.show({"event": "progress", "stage": stage, "fraction": fraction, "seconds_left": None})
+
+        entry = install(
+            Catalogue(),
+            options.source,
+            sha256=options.sha256,
+            force=options.force,
+            report=report,
+            cancel=stopped.is_set,
+        )
     if options.json:
-        print_json(entry.to_json())
+        print_json(entry)
     else:
-        print(f"{entry.id} {entry.version} is installed in {entry.path}")
+        print(f"{entry['id']} {entry['version']} is installed in {entry['path']}")
     return 0
 
 

@@ -21,6 +21,8 @@ STAGES = {
     "restore": "back to the input's grid",
     "write": "writing",
     "done": "done",
+    "fetch": "fetching",
+    "install": "checking and copying",
 }
 
 _STEP = 0.1

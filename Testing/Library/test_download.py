@@ -214,3 +214,14 @@ def test_the_worker_installs_and_verifies(server, tmp_path, archive):
     assert (code, events[-1]["kind"]) == (2, "model")
     code, events = ask(job="install", source=server.url, digest="x")
     assert (code, "unknown field 'digest'" in events[-1]["cause"]) == (2, True)
+
+
+def test_the_command_installs_from_an_address(server, tmp_path, archive, capsys, monkeypatch):
+    from SynthGANLib.cli import main
+
+    monkeypatch.setenv("SYNTHGAN_HOME", str(tmp_path))
+    server.files["/model.zip"] = archive
+    assert main(["install", server.url]) == 2
+    assert "No checksum" in capsys.readouterr().err
+    assert main(["install", server.url, "--sha256", hashlib.sha256(archive).hexdigest(), "--json"]) == 0
+    assert Path(json.loads(capsys.readouterr().out)["path"]).is_relative_to(tmp_path)
