@@ -13,9 +13,7 @@ from slicer import (
 from slicer.util import VTKObservationMixin
 
 from SynthGANPanel import (
-    dicomExport,
     environment,
-    fileExport,
     modelView,
     request,
     selftest,
@@ -23,6 +21,7 @@ from SynthGANPanel import (
     settings,
     synthesis,
 )
+from SynthGANPanel.compareSection import CompareSection
 from SynthGANPanel.exportSection import ExportSection
 from SynthGANPanel.framework import (
     ScriptedLoadableModule,
@@ -35,6 +34,8 @@ from SynthGANPanel.i18n import _
 from SynthGANPanel.inputSection import InputSection
 from SynthGANPanel.modelSection import ModelSection
 from SynthGANPanel.parameters import Device, SynthGANParameterNode
+from SynthGANPanel.qualitySection import QualitySection
+from SynthGANPanel.resultMethods import ResultMethods
 from SynthGANPanel.runSection import RunSection
 from SynthGANPanel.setupSection import SetupSection
 from SynthGANPanel.sharedState import SharedState
@@ -65,7 +66,7 @@ names its sources.
 class SynthGANWidget(SharedState, ScriptedLoadableModuleWidget, VTKObservationMixin):
     """The panel: its sections from top to bottom, and what they share."""
 
-    SECTIONS = (SetupSection, InputSection, ModelSection, RunSection, ExportSection)
+    SECTIONS = (SetupSection, InputSection, ModelSection, RunSection, CompareSection, QualitySection, ExportSection)
 
     def __init__(self, parent=None) -> None:
         """Called when the user opens the module the first time and the widget is initialized."""
@@ -173,7 +174,7 @@ class SynthGANWidget(SharedState, ScriptedLoadableModuleWidget, VTKObservationMi
         self.models = {} if environment.slicerTooOld() else modelView.catalogueById(self.logic.models())
 
 
-class SynthGANLogic(ScriptedLoadableModuleLogic):
+class SynthGANLogic(ResultMethods, ScriptedLoadableModuleLogic):
     """Synthesis without a user interface, for other modules, scripts and the Python console."""
 
     def getParameterNode(self):
@@ -266,42 +267,6 @@ class SynthGANLogic(ScriptedLoadableModuleLogic):
         )
         run.start()
         return run.wait() if wait else run
-
-    def exportDicom(
-        self,
-        resultVolume: vtkMRMLScalarVolumeNode,
-        folder: str,
-        sourceVolume: vtkMRMLScalarVolumeNode | None = None,
-        newStudy: bool = False,
-        patient: dict | None = None,
-        burnIn: bool = False,
-        lookup=None,
-    ):
-        """
-        Export a result as a derived DICOM series, one file a slice, with its record as JSON beside the folder.
-        A source that was loaded from DICOM gives patient, study and, unless moved, frame of reference.
-        :param folder: folder to make; it may exist if it is empty
-        :param sourceVolume: volume the result was made from; the one that the result names if None
-        :param newStudy: make a new study even if the source has one
-        :param patient: for a new study: "name", "id" and "study" (its description), each of them optional
-        :param burnIn: draw the word SYNTHETIC into the images
-        :param lookup: function from an instance UID to its file; Slicer's DICOM database if None
-        :return: the folder
-        :raises SynthesisError: with the cause and what to do; nothing was written
-        """
-        return dicomExport.exportDicom(
-            resultVolume, folder, sourceNode=sourceVolume, newStudy=newStudy, patient=patient, burnIn=burnIn,
-            lookup=lookup,
-        )  # fmt: skip
-
-    def exportFile(self, resultVolume: vtkMRMLScalarVolumeNode, path: str, overwrite: bool = False):
-        """
-        Export a result as .nrrd or .nii.gz, voxels as they are, with its record as JSON beside it.
-        :param overwrite: replace a file and a record that are there already
-        :return: the path
-        :raises SynthesisError: with the cause and what to do; nothing was written
-        """
-        return fileExport.exportFile(resultVolume, path, overwrite)
 
     def latestResult(self, inputVolume):
         """The newest result volume that was made from the given one, None if there is none."""

@@ -152,17 +152,8 @@ def conform(
     if volume.array.size == 0:
         raise InputError(f"The volume of shape {volume.array.shape} has no voxels.", next_step="Choose another volume.")
     grid = volume.grid
-    steps: list[Step] = []
-    target = grid
-    if (orientation is not None or spacing is not None) and not grid.orthogonal:
-        steps.append(_straighten(grid))
-        target = steps[-1].target
-    if (step := _reorient(target, orientation)) is not None:
-        steps.append(step)
-        target = step.target
-    if (step := _resample(target, spacing)) is not None:
-        steps.append(step)
-        target = step.target
+    steps = _steps_to(grid, orientation, spacing)
+    target = steps[-1].target if steps else grid
     if (step := _crop_pad(target, box)) is not None:
         steps.append(step)
         target = step.target
@@ -173,6 +164,31 @@ def conform(
         array = as_float32(array)
     conformed = Volume(np.ascontiguousarray(array), target.affine, volume.unit, volume.meta)
     return Conformed(conformed, WayBack(grid, target, tuple(steps), float(fill)))
+
+
+def conformed_grid(grid: Grid, *, orientation: str | None, spacing: tuple[float | None, ...] | None) -> Grid:
+    """The grid that :func:`conform` brings a volume on `grid` to, without touching a voxel.
+
+    Raises:
+        InputError: as :func:`conform`.
+    """
+    steps = _steps_to(grid, orientation, spacing)
+    return steps[-1].target if steps else grid
+
+
+def _steps_to(grid: Grid, orientation: str | None, spacing: tuple[float | None, ...] | None) -> list[Step]:
+    """Straighten, reorient and resample, as far as needed."""
+    steps: list[Step] = []
+    target = grid
+    if (orientation is not None or spacing is not None) and not grid.orthogonal:
+        steps.append(_straighten(grid))
+        target = steps[-1].target
+    if (step := _reorient(target, orientation)) is not None:
+        steps.append(step)
+        target = step.target
+    if (step := _resample(target, spacing)) is not None:
+        steps.append(step)
+    return steps
 
 
 def _reorient(grid: Grid, orientation: str | None) -> Step | None:

@@ -3,7 +3,8 @@
 ``python -m SynthGANLib.worker`` reads the job (see :class:`SynthGANLib.jobs.Job`) from one line of standard
 input. ``{"job": "ready"}`` is answered with ``{"event": "ready"}`` as soon as torch is loaded, and may come
 before the job. A further line ``{"cancel": true}`` or the end of standard input cancels within one tile
-(exit code 130).
+(exit code 130). How long a synthesis took is recorded in the user's data folder, see
+:mod:`SynthGANLib.estimate`.
 
 Standard output carries JSON lines (ASCII) and nothing else; whatever a library prints goes to standard error.
 The exit code is that of the last event: 0, or the error's.
@@ -50,12 +51,27 @@ def _serve(lines: StdinLines, emit: Emit, stopped: threading.Event) -> int:
     while (line := lines.first()) is not None:
         content = _parsed(line)
         if content.get("job") != "ready":
-            return run_job(content, emit, cancel=stopped.is_set)
+            return run_job(content, _remembering(emit), cancel=stopped.is_set)
         emit(_ready())
         answered = True
     if answered:
         return 0
     raise InputError("No job came before the input ended.", next_step="Send one JSON object on one line.")
+
+
+def _remembering(emit: Emit) -> Emit:
+    """The same, but how long a run took is recorded for later estimates before its end is told."""
+
+    def told(event: dict[str, Any]) -> None:
+        if event.get("event") == "done" and "pace" in event:
+            from SynthGANLib.estimate import Run, remember
+
+            remark = remember(Run(**event["pace"]))
+            if remark:
+                print(remark, file=sys.stderr)
+        emit(event)
+
+    return told
 
 
 class StdinLines:

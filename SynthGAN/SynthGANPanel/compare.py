@@ -43,6 +43,21 @@ Pane = collections.namedtuple("Pane", "view background foreground opacity orient
 """What one view is to show."""
 
 
+def choicesFor(mode, against, **others):
+    """`Choices` by the names of way and volume ("fade", "reference"), and further fields of it.
+
+    :raises SynthesisError: for a name that nothing has
+    """
+    try:
+        return Choices(CompareMode(mode), Against(against), **others)
+    except ValueError as error:
+        names = [", ".join(f"'{each.value}'" for each in kind) for kind in (CompareMode, Against)]
+        raise SynthesisError(
+            _("Volumes cannot be compared by '{mode}' with '{against}'.").format(mode=mode, against=against),
+            _("Choose from {modes}, and with {volumes}.").format(modes=names[0], volumes=names[1]),
+        ) from error
+
+
 def show(sourceNode, resultNode, referenceNode=None, choices=None):
     """Compare volumes of one scene in linked views that lie along the voxels of the source.
 
@@ -141,6 +156,7 @@ def restore(scene):
     wasShown = isShown(scene)
     formerState.putBack(layout, state)
     made.removeOthers(scene)
+    formerState.putLinksBack(layout, state)
     if wasShown:
         layout.SetViewArrangement(state["layout"])
     _afterResizing(views.renderSpaces)
@@ -204,6 +220,8 @@ def _arrange(layout, choices, volumes, over, derived):
     if choices.line is not None:
         profile.removeDefaultLine(scene)
     names = [pane.view for pane in panes]
+    views.linkPlanes(scene, names)
+    difference.showLegend(scene)
     views.fit(scene, names)
     _afterResizing(lambda: views.fit(scene, names) if isShown(scene) else None)
 
@@ -245,7 +263,7 @@ def _threeColumns(*volumes):
 
 
 def _place(scene, state, panes, volume):
-    """Give the views their layers, link them, and lay all of one orientation into one plane."""
+    """Give the views their layers, and lay all of one orientation into one plane."""
     placed = state.setdefault("placed", [])
     views.unlink(scene, state["views"])
     for pane in panes:
@@ -258,8 +276,6 @@ def _place(scene, state, panes, volume):
             _align(sliceNode(scene, lead), pane.orientation, volume)
         if pane.view != lead:
             views.setPlane(slices, views.plane(sliceNode(scene, lead)))
-    for pane in panes:
-        views.putLinksBack(scene, pane.view, {"linked": True, "hotLinked": True})
 
 
 def _align(slices, orientation, volume):

@@ -2,10 +2,9 @@
 
 import slicer
 
-from SynthGANPanel import annotation, compare, difference, made, windows
+from SynthGANPanel import annotation, compare, difference, liveComparison, made, windows
 from SynthGANPanel.compareModes import LAYERED, CompareMode
 from SynthGANPanel.i18n import _
-from SynthGANPanel.liveComparison import LiveComparison
 from SynthGANPanel.section import Section
 from SynthGANPanel.timer import Timer
 from SynthGANPanel.windowSelector import WindowSelector
@@ -33,16 +32,15 @@ class CompareSection(Section):
     def __init__(self, panel):
         Section.__init__(self, panel)
         self.live = None
-        self._settled = self._left = None
+        self._settled = None
         self._told = ""  # how the last attempt ended
         self._applied = None  # the choices and the reference that what is shown was made by
         self._reference = None
         self._windows = ()
 
     def setup(self):
-        self.live = LiveComparison(slicer.mrmlScene)
+        self.live = liveComparison.ofApplication()
         self._settled = Timer(SETTLED_MILLISECONDS, self._compareAgain)
-        self._left = Timer(0, self._clearUp)
         self.ui.compareButton.connect("clicked(bool)", self.onCompareButton)
         self.ui.compareKeepButton.connect("clicked(bool)", self.onKeepButton)
         self._windows = (
@@ -53,7 +51,6 @@ class CompareSection(Section):
 
     def cleanup(self):
         self._settled.stop()
-        self._left.stop()
         self.live.stop()
         annotation.stop()
 
@@ -88,8 +85,6 @@ class CompareSection(Section):
     def update(self):
         if not self.panel.parameters:
             return
-        if compare.isLeft(slicer.mrmlScene):
-            self._left.start()  # not at once: the layout is just about to change
         for name, modes in ROWS.items():
             self._showRow(name, self.panel.parameters.compareMode in modes)
         for selector in self._windows:
@@ -152,12 +147,6 @@ class CompareSection(Section):
         shown = compare.current(slicer.mrmlScene)
         if shown and self.panel.parameters and shown.source is not None and shown.result is not None:
             self._compare(shown.source, shown.result)
-
-    def _clearUp(self):
-        """The user chose another layout: layers and links return, what was made goes."""
-        if compare.isLeft(slicer.mrmlScene):
-            self.live.end()
-            self.panel.refresh()
 
     def _applyChoices(self, shown):
         """Let what is shown follow the choices."""

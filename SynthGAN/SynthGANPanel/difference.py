@@ -87,6 +87,13 @@ def shownRange(node):
     return node.GetDisplayNode().GetWindow() / 2
 
 
+def showLegend(scene):
+    """Draw the legend in the views that show the map by now; Slicer looks only when the legend itself changes."""
+    legend = made.find(scene, KIND, "vtkMRMLColorLegendDisplayNode")
+    if legend is not None:
+        legend.Modified()
+
+
 def colorNode(scene):
     """The diverging colour table, made if there is none."""
     table = made.find(scene, KIND, "vtkMRMLColorTableNode")

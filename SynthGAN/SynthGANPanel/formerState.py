@@ -81,14 +81,12 @@ def keepWindow(layout, state, name, volume):
 
 
 def putBack(layout, state):
-    """Put back everything but the arrangement of the views, and forget it."""
+    """Put back what the views show, windows and crosshair; not yet the links, nor the arrangement of the views."""
     scene = layout.GetScene()
     views.unlink(scene, state["views"])
     for view, values in state["views"].items():
         layers = {layer: _idOf(node(layout, f"{view}.{layer}")) for layer in views.LAYERS}
         views.putBack(scene, view, {**values, **layers})
-    for view, values in state["views"].items():
-        views.putLinksBack(scene, view, values)
     for view in state["plots"]:
         views.plotViewNode(scene, view).SetPlotChartNodeID(_idOf(node(layout, view)))
     for name, window in state["windows"].items():
@@ -99,6 +97,12 @@ def putBack(layout, state):
         crosshair.SetCrosshairMode(mode)
         crosshair.SetCrosshairBehavior(behavior)
         crosshair.SetCrosshairRAS(*position)
+
+
+def putLinksBack(layout, state):
+    """Put back how the views were linked, at the very end, and forget everything."""
+    for view, values in state["views"].items():
+        views.putLinksBack(layout.GetScene(), view, values)
     forget(layout)
 
 

@@ -6,6 +6,7 @@ Python console or a scene that was loaded. Without Qt there is no time to let pa
 
 import time
 
+import slicer
 import vtk
 
 from SynthGANPanel import checkerboard, compare, made, profile, reveal, views
@@ -19,6 +20,17 @@ STEP_SECONDS = 0.05
 SOON_MILLISECONDS = 40
 LATER_MILLISECONDS = 400
 """A line is followed soon; a checkerboard is drawn anew once its windows have come to rest."""
+
+
+_live = None
+
+
+def ofApplication():
+    """The one that follows the application's scene, for the panel and the Python console alike."""
+    global _live
+    if _live is None:
+        _live = LiveComparison(slicer.mrmlScene)
+    return _live
 
 
 class LiveComparison:
@@ -39,6 +51,7 @@ class LiveComparison:
         self._blink = Timer(self.blinkMilliseconds, self.tick, isRepeated=True)
         self._soon = Timer(SOON_MILLISECONDS, self._sampleLine)
         self._later = Timer(LATER_MILLISECONDS, self._renew)
+        self._left = Timer(0, self._clearUp)
         self._work = Work()
 
     @property
@@ -84,13 +97,18 @@ class LiveComparison:
     def follow(self):
         """Begin what the shown comparison needs and end the rest. Call it as often as you like."""
         comparison = compare.current(self._scene)
+        if comparison is None:
+            self._release()
+            if compare.isLeft(self._scene):
+                self._left.start()  # not at once: the layout is just about to change
+            return
         if comparison == self._followed:
             self._blink.setInterval(self.blinkMilliseconds)
             return
         self._release()
         self._followed = comparison
-        if comparison is None:
-            return
+        layout = views.layoutNode(self._scene)
+        self._observe(layout, vtk.vtkCommand.ModifiedEvent, lambda caller, event: self.follow())
         if comparison.crosshair:
             crosshair = views.findOrMake(self._scene, *CROSSHAIR)
             self._observe(crosshair, crosshair.CursorPositionModifiedEvent, self._onCursor)
@@ -131,9 +149,14 @@ class LiveComparison:
                 self._reveal.cleanup()
                 self._reveal = reveal.start(int(pixels))
 
+    def _clearUp(self):
+        """The user chose another layout: layers and links return, what was made goes."""
+        if compare.isLeft(self._scene):
+            self.end()
+
     def _release(self):
         self._followed = None
-        for timer in (self._blink, self._soon, self._later):
+        for timer in (self._blink, self._soon, self._later, self._left):
             timer.stop()
         for caller, tag in self._observations:
             caller.RemoveObserver(tag)

@@ -46,7 +46,9 @@ class QualityNodes:
         for node in allOf(self.resultNode):
             if node.GetAttribute(KIND) == kind:
                 return node, False
-        node = self._scene.AddNewNodeByClass(className, self._scene.GenerateUniqueName(name))
+        if self._scene.GetFirstNodeByName(name) is not None:  # only then: the scene remembers names of nodes gone
+            name = self._scene.GenerateUniqueName(name)
+        node = self._scene.AddNewNodeByClass(className, name)
         self._added.append(node)
         node.SetAttribute(KIND, kind)
         node.SetAttribute(OWN_ID, node.GetID())

@@ -8,7 +8,7 @@ from vtk.util.numpy_support import vtk_to_numpy
 from SynthGANPanel.nodes import ijkToRAS
 
 SAME_PLACE_MM = 1e-3
-VOXELS_AT_ONCE = 1000000
+VOXELS_AT_ONCE = 250000
 """A slab of about this size is computed between two steps, so that the application stays alive."""
 HALF_VOXEL = 0.5 + 1e-6
 

@@ -1,8 +1,6 @@
 """The run: where the result goes, on what it is computed, Apply and Cancel, the queue, progress, and how it ended."""
 
-import slicer
-
-from SynthGANPanel import compare, deviceCheck, runQueue, sequences, studies, wording
+from SynthGANPanel import deviceCheck, estimation, runQueue, sequences, studies, wording
 from SynthGANPanel.failure import SynthesisError
 from SynthGANPanel.i18n import _
 from SynthGANPanel.request import Request
@@ -32,7 +30,6 @@ class RunSection(Section):
         self.ui.queueButton.connect("clicked(bool)", self.onQueueButton)
         self.ui.studyButton.connect("clicked(bool)", self.onStudyButton)
         self.ui.clearQueueButton.connect("clicked(bool)", self.onClearQueueButton)
-        self.ui.compareButton.connect("clicked(bool)", self.onCompareButton)
         self.ui.copyLogButton.connect("clicked(bool)", self.onCopyLogButton)
         self.ui.advancedCollapsibleButton.connect("toggled(bool)", self.onAdvancedOpened)
 
@@ -88,15 +85,6 @@ class RunSection(Section):
         self.queue.clear()
         self.panel.refresh()
 
-    def onCompareButton(self):
-        """Show input and result side by side, or go back to the layout that was there before."""
-        source = self.panel.source()
-        if compare.isShown(slicer.mrmlScene):
-            compare.restore(slicer.mrmlScene)
-        else:
-            compare.show(source, self.panel.result())
-        self.panel.refresh()
-
     def onCopyLogButton(self):
         """Put message and details on the clipboard."""
         import qt
@@ -137,10 +125,12 @@ class RunSection(Section):
         self.ui.wholeSequenceCheckBox.text = _("Whole sequence ({count} frames)").format(count=frames)
         found = self.panel.devices()
         self.ui.devicesLabel.text = "\n".join(deviceCheck.describe(found)) if found else ""
-        shown = compare.isShown(slicer.mrmlScene)
-        self.ui.compareButton.text = _("Back to the former layout") if shown else _("Show side by side")
-        self.ui.compareButton.enabled = shown or (self.panel.result() is not None and not self.panel.needsNoInput())
-        self.ui.estimateLabel.visible = bool(self.ui.estimateLabel.text)
+        entry = self.panel.model()
+        text = estimation.describe(
+            self.panel.source(), entry.card if entry else None, parameters.device.value, parameters.memoryLimitGb
+        )
+        self.ui.estimateLabel.text = text
+        self.ui.estimateLabel.visible = bool(text) and not running
 
     def _add(self, make):
         """Queue a run; one that cannot even start is told."""
@@ -193,9 +183,6 @@ class RunSection(Section):
         else:
             self._outcome = wording.afterSuccess(run)
             self._showLog(run.log)
-            wanted = self.panel.entered and self.panel.parameters and self.panel.parameters.sideBySide
-            if wanted and run.inputNode is not None:
-                compare.show(run.inputNode, run.resultNode)
         self.panel.ended(run)
 
     def _showLog(self, lines):

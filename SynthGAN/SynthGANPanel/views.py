@@ -7,6 +7,8 @@ import numpy as np
 import slicer
 
 LAYERS = ("background", "foreground", "label")
+OWN_LAYERS = 0
+"""Of what a view could hand on to those it is linked with: no volume and no opacity."""
 
 
 def layoutNode(scene):
@@ -62,6 +64,7 @@ def viewState(scene, view):
         "clip": composite.GetClipToBackgroundVolume(),
         "linked": composite.GetLinkedControl(),
         "hotLinked": composite.GetHotLinkedControl(),
+        "broadcast": composite.GetInteractionFlagsModifier(),
         "group": slices.GetViewGroup(),
         "plane": plane(slices).tolist(),
         "fieldOfView": list(slices.GetFieldOfView()),
@@ -72,10 +75,17 @@ def viewState(scene, view):
 def unlink(scene, names):
     """Let views no longer follow each other, so that each can be given layers of its own."""
     for view in names:
-        composite = compositeNode(scene, view)
-        with slicer.util.NodeModify(composite):
-            composite.SetLinkedControl(False)
-            composite.SetHotLinkedControl(False)
+        putLinksBack(scene, view, {"linked": False, "hotLinked": False, "broadcast": OWN_LAYERS})
+
+
+def linkPlanes(scene, names):
+    """Let views follow each other's planes and zoom, but not each other's layers.
+
+    Without that, Slicer gives all linked views the same volume not only when the user chooses one but also when a
+    volume is removed from the scene, because then the list of volumes that each view has is set up anew.
+    """
+    for view in names:
+        putLinksBack(scene, view, {"linked": True, "hotLinked": True, "broadcast": OWN_LAYERS})
 
 
 def putBack(scene, view, state):
@@ -102,6 +112,7 @@ def putLinksBack(scene, view, state):
     with slicer.util.NodeModify(composite):
         composite.SetLinkedControl(state["linked"])
         composite.SetHotLinkedControl(state["hotLinked"])
+        composite.SetInteractionFlagsModifier(state["broadcast"])
 
 
 def setLayers(composite, background, foreground=None, opacity=0.0):

@@ -85,13 +85,14 @@ class Metric:
     note: str = ""
 
     def __str__(self) -> str:
-        return f"{self.name} {self._number()} ({self.region}, {self.voxels} voxels, {self.protocol}: {self._how()})"
+        return f"{self.name} {self._number()} ({self.region}, {self.voxels} voxels, {self.protocol}: {self.how()})"
 
     def _number(self) -> str:
         digits = ".1f" if self.unit in ("HU", "dB") else ".3f" if self.window else ".3g"
         return f"{self.value:{digits}} {self.unit}".rstrip()
 
-    def _how(self) -> str:
+    def how(self) -> str:
+        """What else it takes to read the number: range, what stood outside the mask, offset, window, note."""
         how = [f"range {self.data_range[0]:g} to {self.data_range[1]:g}" if self.clipped else "values not clipped"]
         if self.outside is not None:
             how.append(f"{self.outside:g} outside the mask")

@@ -18,15 +18,9 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from SynthGANLib.errors import MemoryExhaustedError, ModelError
+from SynthGANLib.tiling import COMFORT_ON_CPU
 
 GIB = 1024**3
-
-COMFORT_ON_CPU = GIB * 3 // 4
-"""Memory in bytes that a batch takes on the CPU unless more is asked for or needed.
-
-A constant, not a share of what is free: the same volume is then cut into the same tiles on every machine
-and in every door (panel, command line), so results agree. Larger tiles gain little beyond this.
-"""
 
 SHARE_OF_FREE = 0.8
 """Share of the free memory that a run may take."""

@@ -24,36 +24,21 @@ from SynthGANLib.inference.memory import (
     release,
     tile_budget,
 )
-from SynthGANLib.inference.plan import Plan, Region, TileRules, plan_tiles, smallest_tile
 from SynthGANLib.inference.progress import Reporter
-from SynthGANLib.inference.slices import FUSIONS, as_slice_batch, as_stack, stack_axes
+from SynthGANLib.inference.slices import FUSIONS, as_slice_batch, as_stack
 from SynthGANLib.inference.tiles import Array, Task, predict_tiles
-
-LARGEST_BATCH = {("cpu", 3): 1, ("cpu", 2): 8, ("gpu", 3): 4, ("gpu", 2): 32}
-"""Most tiles at a time by device and dimensions. On the CPU a volume's tile keeps all cores busy alone, while
-slices in a batch share the rearrangement of the weights."""
+from SynthGANLib.tiling import (
+    LARGEST_BATCH,
+    Plan,
+    Region,
+    plan_tiles,
+    smallest_tile,
+    stack_axes,
+    tile_rules,
+)
 
 PROBE_EXTENT = 16
 """Voxels along each axis of the input that the network's memory is measured with."""
-
-
-def tile_rules(spatial: SpatialSpec) -> TileRules:
-    """The tile shapes that a model card allows; a two-dimensional model has tiles one voxel thick."""
-    if spatial.dims == 3:
-        return TileRules(
-            (spatial.multiple,) * 3,
-            spatial.tile_min,
-            spatial.tile_max,
-            spatial.tile_fixed,
-            (spatial.overlap,) * 3,
-        )
-    return TileRules(
-        (1, spatial.multiple, spatial.multiple),
-        (1, *spatial.tile_min[1:]),
-        (1, *spatial.tile_max[1:]),
-        spatial.tile_fixed,
-        (0.0, spatial.overlap, spatial.overlap),
-    )
 
 
 @dataclass

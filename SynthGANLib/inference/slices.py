@@ -15,19 +15,6 @@ from torch import Tensor
 
 Array = npt.NDArray[Any]
 
-PLANES = {"axial": "SI", "coronal": "AP", "sagittal": "LR"}
-"""Plane -> the patient sides between which its slices are stacked."""
-
-
-def stack_axes(axis: str, orientation: str) -> tuple[int, ...]:
-    """Axes of (z, y, x) across which a model card's `spatial.axis` stacks slices; "all" means each of the three.
-
-    `orientation` names the sides that i, j, k (x, y, z) increase towards; "LPS" stacks axial slices along z.
-    """
-    letters = orientation[::-1]
-    axes = {plane: next(a for a in range(3) if letters[a] in sides) for plane, sides in PLANES.items()}
-    return tuple(axes.values()) if axis == "all" else (axes[axis],)
-
 
 def as_stack(array: Array, axis: int) -> Array:
     """A view of `array` (z, y, x[, c]) as (slice, row, column[, c]) with the slices across `axis`.

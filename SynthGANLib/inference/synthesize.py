@@ -58,7 +58,7 @@ def synthesize(
             remarked. What the model cannot take at all is refused all the same.
 
     The result's `meta` holds model, version, device, seconds, tiles, peak_memory (bytes or None), warnings
-    and plan (a sentence).
+    and plan (a sentence); of a network also tile_cost (bytes per voxel of a tile) and tile_budget (bytes).
 
     Raises:
         InputError: broken values, a mask of another shape, or a device that is not there.
@@ -220,6 +220,8 @@ def _run_network(
             "device": str(predictor.device),
             "tiles": predictor.tiles,
             "plan": " ".join(plan.explain() for plan in predictor.plans),
+            "tile_cost": predictor.plans[-1].bytes_per_voxel,
+            "tile_budget": predictor.plans[-1].budget,
             "source_normaliser": source.to_json(),
         }
     _denormalise(array, target)

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from SynthGANLib.errors import ModelError
-from SynthGANLib.inference.plan import AxisTiles, Plan, Triple
 from SynthGANLib.inference.progress import Reporter
+from SynthGANLib.tiling import AxisTiles, Plan, Triple
 
 Array = npt.NDArray[Any]
 Forward = Callable[[Tensor], Tensor]

@@ -7,7 +7,6 @@ far from the rest by a robust z-score are listed; what cannot be trained on at a
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -15,6 +14,12 @@ from typing import Any
 import numpy as np
 
 from SynthGANLib.errors import CancelledError, InputError
+from SynthGANLib.evaluation.without_reference import (
+    BINS,
+    edge_agreement,
+    grey_levels,
+    normalised_mutual_information,
+)
 from SynthGANLib.grid import Array
 from SynthGANLib.training.cases import UNMASKED, Loaded, Spatial, load_case
 from SynthGANLib.training.datalist import Case, DataList
@@ -29,7 +34,6 @@ REACH = 12
 CLEARLY_BETTER = 0.05
 """A shift counts when it raises the information that the images share by this part."""
 
-_BINS = 32
 _POINTS = 60_000
 _SHOWN = 5
 _MAD = 0.6745  # median absolute deviation of a standard normal distribution
@@ -170,7 +174,7 @@ class _Information:
     """
 
     def __init__(self, fixed: Array, moving: Array, body: Array | None) -> None:
-        self._fixed, self._moving = _levels(fixed), _levels(moving)
+        self._fixed, self._moving = grey_levels(fixed), grey_levels(moving)
         self.reach = tuple(
             min(most, (extent - 1) // 4) for extent, most in zip(fixed.shape, (2, REACH, REACH), strict=True)
         )
@@ -192,9 +196,9 @@ class _Information:
             _, rows, columns = self._fixed.shape
             offset = (shift[0] * rows + shift[1]) * columns + shift[2]
             joint = np.bincount(
-                self._fixed.reshape(-1)[self._points + offset].astype(np.intp) * _BINS + self._values,
-                minlength=_BINS * _BINS,
-            ).reshape(_BINS, _BINS)
+                self._fixed.reshape(-1)[self._points + offset].astype(np.intp) * BINS + self._values,
+                minlength=BINS * BINS,
+            ).reshape(BINS, BINS)
             self._known[shift] = normalised_mutual_information(joint)
         return self._known[shift]
 
@@ -224,16 +228,6 @@ def _steps(reach: int, step: int) -> list[int]:
     return [place for place in range(-reach, reach + 1) if place % step == 0]
 
 
-def _levels(array: Array) -> Array:
-    """Intensities between the 0.5 and 99.5 percentiles as whole numbers below `_BINS`."""
-    low, high = (float(value) for value in np.percentile(array, (0.5, 99.5)))
-    if not high > low:
-        low, high = float(array.min()), max(float(array.max()), float(array.min()) + 1e-6)
-    scaled = (np.clip(array, low, high) - low) * ((_BINS - 1) / (high - low))
-    levels: Array = np.rint(scaled).astype(np.uint8)
-    return levels
-
-
 def _around(body: Array, reach: tuple[int, ...]) -> Array:
     """The box around the body, widened by the reach: the body's outline tells most about a shift."""
     box = np.zeros_like(body)
@@ -243,42 +237,6 @@ def _around(body: Array, reach: tuple[int, ...]) -> Array:
         window.append(slice(max(0, int(used[0]) - wide), int(used[-1]) + 1 + wide))
     box[tuple(window)] = True
     return box
-
-
-def normalised_mutual_information(joint: Array) -> float:
-    """(H(a) + H(b)) / H(a, b) of a joint histogram (a, b); 1 where one of the two is constant."""
-    total = joint.sum()
-    both = _entropy(joint.reshape(-1) / total)
-    apart = _entropy(joint.sum(axis=0) / total) + _entropy(joint.sum(axis=1) / total)
-    return float(apart / both) if both > 0 else 1.0
-
-
-def _entropy(shares: Array) -> float:
-    some = shares[shares > 0]
-    return float(-(some * np.log(some)).sum())
-
-
-def edge_agreement(first: Array, second: Array) -> float:
-    """Mean squared cosine between the gradients of two images (z, y, x) where both are steep; 0 to 1.
-
-    Steep is the upper tenth of the gradients that are not zero. NaN where no voxel is steep in both.
-    """
-    axes = [axis for axis, extent in enumerate(first.shape) if extent > 1]
-    if not axes:
-        return math.nan
-    # Without the outermost voxels, whose one-sided differences are larger and all point across the border.
-    inner = (slice(None), *(slice(1, -1) if extent > 2 else slice(None) for extent in first.shape))
-    slopes = [np.stack([np.gradient(image, axis=axis) for axis in axes])[inner] for image in (first, second)]
-    sizes = [np.sqrt((slope**2).sum(axis=0)) for slope in slopes]
-    both = np.ones(sizes[0].shape, bool)
-    for size in sizes:
-        if not size.any():
-            return math.nan
-        both &= size > np.percentile(size[size > 0], 90)
-    if not both.any():
-        return math.nan
-    products = (slopes[0] * slopes[1]).sum(axis=0)[both]
-    return float(np.mean((products / (sizes[0][both] * sizes[1][both])) ** 2))
 
 
 def _judged(results: Sequence[PairResult]) -> tuple[PairResult, ...]:

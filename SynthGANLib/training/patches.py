@@ -19,8 +19,8 @@ from torch import Tensor
 
 from SynthGANLib.errors import InputError
 from SynthGANLib.grid import Array
-from SynthGANLib.inference.slices import PLANES, stack_axes
 from SynthGANLib.inference.tiles import reflected
+from SynthGANLib.tiling import PLANES, stack_axes
 
 BODY_SHARE = 0.95
 """Share of patches that are centred on a voxel of the body; all others on one outside."""

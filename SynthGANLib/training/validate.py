@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -12,10 +12,13 @@ from numpy.typing import NDArray
 from torch import nn
 
 from SynthGANLib.card import Card
+from SynthGANLib.degrade import marked, random_squares
 from SynthGANLib.evaluation.metrics import evaluate
 from SynthGANLib.inference.synthesize import synthesize
 from SynthGANLib.model import Model
-from SynthGANLib.training.cards import sampler_over
+from SynthGANLib.networks.cascade import Inpainter
+from SynthGANLib.networks.sampler import Sampler
+from SynthGANLib.tiling import stack_axes
 from SynthGANLib.training.cases import Loaded
 from SynthGANLib.training.log import Picture
 from SynthGANLib.volume import Volume
@@ -75,11 +78,7 @@ class VolumeValidator:
             if not pictures:
                 pictures[f"case {number}"] = side_by_side(case.source, fake, case.target)
         if rows:
-            means = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
-            unit = "" if self.card.target.unit == "1" else f" {self.card.target.unit}"
-            count = f"{len(rows)} volume{'s' * (len(rows) > 1)}"
-            text = f"MAE {means['MAE']:.4g}{unit} over {count}"
-            return Report(means["MAE"], means, text, pictures)
+            return error_report(rows, self.card, "over", pictures)
         real = [_inside(case.target, case.target_body) for case in self.cases if case.target is not None]
         return distribution_report(made, real, pictures)
 
@@ -89,10 +88,11 @@ class SampleValidator:
     """Draws samples of a network that makes images from noise and compares their intensities with real images'.
 
     The score is the Wasserstein distance of the two histograms, in the target's unit: the mean shift of intensity that
-    would turn one into the other. It sees neither shapes nor variety.
+    would turn one into the other. It sees neither shapes nor variety. Of a network with classes it is the mean over the
+    classes that the cases have.
 
     Attributes:
-        samples: how many are drawn, always the same for one `seed`.
+        samples: how many are drawn of each class, always the same for one `seed`.
     """
 
     card: Card
@@ -101,11 +101,21 @@ class SampleValidator:
     seed: int = 0
 
     def __call__(self, networks: Networks, device: torch.device) -> Report:
-        arguments = self.card.method.arguments
-        model = Model(self.card, sampler_over(networks["forward"], arguments["code"], arguments["label"]))
+        labelled = self.card.method.arguments.get("label") is not None
+        classes = sorted({case.case.label or 0 for case in self.cases}) if labelled else [None]
+        reports = [self._of_class(networks["forward"], label, device) for label in classes]
+        metrics = {name: float(np.mean([report.metrics[name] for report in reports])) for name in reports[0].metrics}
+        return replace(reports[0], score=metrics["wasserstein"], metrics=metrics, text=_apart(metrics["wasserstein"]))
+
+    def _of_class(self, network: nn.Module, label: int | None, device: torch.device) -> Report:
+        """Samples of one class against the cases of that class; without classes, of all."""
+        code = self.card.method.arguments["code"]
+        sampler = network if isinstance(network, Sampler) else Sampler.over(network, code, label=label)
+        model = Model(self.card, sampler)
         random = np.random.default_rng(self.seed)
         volumes = [synthesize(noise, model, device=str(device)) for noise in self._noise(random)]
-        real = [case.target for case in self.cases if case.target is not None]
+        wanted = [case for case in self.cases if label is None or (case.case.label or 0) == label]
+        real = [case.target for case in wanted if case.target is not None]
         first = volumes[0]
         pictures = {"samples": as_picture(_slice(first.array, 0), _range(first.array))}
         return distribution_report(
@@ -122,10 +132,67 @@ class SampleValidator:
         return [Volume(np.ascontiguousarray(np.moveaxis(stack, 0, place)), np.eye(4))]
 
 
-def validator_for(card: Card, cases: Sequence[Loaded], seed: int = 0) -> Validator | None:
-    """The validator that fits a card; None where there is nothing to compare with."""
-    if card.method.name == "Sampler":
-        return SampleValidator(card, cases, seed=seed) if any(case.target is not None for case in cases) else None
+@dataclass(frozen=True)
+class HoleValidator:
+    """Cuts a hole out of every validation case, always the same one for one `seed`, and compares what fills it.
+
+    The score is the mean absolute error inside the holes. In two dimensions every slice with body in it has a square.
+
+    Attributes:
+        extent: of the squares or cubes in voxels; at most half of the image's along each axis.
+    """
+
+    card: Card
+    cases: Sequence[Loaded]
+    extent: int
+    seed: int = 0
+    _holes: dict[int, NDArray[np.bool_]] = field(default_factory=dict, repr=False, compare=False)
+
+    def __call__(self, networks: Networks, device: torch.device) -> Report:
+        threshold = self.card.method.arguments["threshold"]
+        model = Model(self.card, Inpainter.over(networks["forward"], threshold))
+        rows: list[dict[str, float]] = []
+        pictures: dict[str, Picture] = {}
+        for number, case in enumerate(self.cases):
+            if case.target is None:
+                continue
+            if number not in self._holes:  # finding room for one takes long in large images
+                self._holes[number] = self.hole(case, number)
+            hole = self._holes[number]
+            fake = synthesize(marked(case.target, hole), model, device=str(device))
+            rows.append(measure(fake, case.target, hole, self.card.target.range))
+            if not pictures:
+                empty = np.where(hole.reshape(*hole.shape, *[1] * (case.target.array.ndim - 3)), 0, case.target.array)
+                pictures[f"case {number}"] = side_by_side(case.target.with_array(empty), fake, case.target)
+        return error_report(rows, self.card, "in holes of", pictures)
+
+    def hole(self, case: Loaded, number: int) -> NDArray[np.bool_]:
+        """Booleans (z, y, x): where case `number` is to be made up."""
+        assert case.target is not None
+        spatial = self.card.spatial
+        body = np.ones(case.target.shape, bool) if case.target_body is None else case.target_body
+        flat = spatial.dims == 2
+        axis = stack_axes(spatial.axis or "axial", spatial.orientation)[0]
+        # (slices, 1, rows, columns), or (1, 1, z, y, x)
+        batch = np.moveaxis(body, axis, 0)[:, np.newaxis] if flat else body[np.newaxis, np.newaxis]
+        size = tuple(min(self.extent, max(1, extent // 2)) for extent in batch.shape[2:])
+        draw = torch.Generator().manual_seed(int(np.random.SeedSequence((self.seed, number)).generate_state(1)[0]))
+        tensor = torch.from_numpy(np.ascontiguousarray(batch, np.float32))
+        squares = random_squares(tensor, size, draw) * tensor.flatten(1).amax(1).reshape(-1, *[1] * (batch.ndim - 1))
+        found = squares.numpy()[:, 0] > 0
+        return np.ascontiguousarray(np.moveaxis(found, 0, axis) if flat else found[0])
+
+
+def validator_for(card: Card, cases: Sequence[Loaded], seed: int = 0, hole: int = 0) -> Validator | None:
+    """The validator that fits a card; None where there is nothing to compare with.
+
+    `hole`: extent of the holes that an inpainting is trained with.
+    """
+    if card.method.name in ("Sampler", "Inpainter"):
+        if all(case.target is None for case in cases):
+            return None
+        sampled = card.method.name == "Sampler"
+        return SampleValidator(card, cases, seed=seed) if sampled else HoleValidator(card, cases, hole, seed)
     pairs = any(case.source is not None and case.target is not None for case in cases)
     both = any(case.source is not None for case in cases) and any(case.target is not None for case in cases)
     return VolumeValidator(card, cases) if pairs or both else None
@@ -149,6 +216,16 @@ def wasserstein(a: NDArray[Any], b: NDArray[Any]) -> float:
     return float(np.abs(np.quantile(a, at) - np.quantile(b, at)).mean())
 
 
+def error_report(
+    rows: Sequence[Mapping[str, float]], card: Card, where: str, pictures: Mapping[str, Picture]
+) -> Report:
+    """Means over the volumes; the score is the mean absolute error."""
+    means = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
+    unit = "" if card.target.unit == "1" else f" {card.target.unit}"
+    text = f"MAE {means['MAE']:.4g}{unit} {where} {len(rows)} volume{'s' * (len(rows) > 1)}"
+    return Report(means["MAE"], means, text, pictures)
+
+
 def distribution_report(
     made: Sequence[NDArray[Any]], real: Sequence[NDArray[Any]], pictures: Mapping[str, Picture]
 ) -> Report:
@@ -162,7 +239,11 @@ def distribution_report(
         "std": float(ours.std()),
         "real_std": float(theirs.std()),
     }
-    return Report(distance, metrics, f"histograms {distance:.4g} apart (Wasserstein)", pictures)
+    return Report(distance, metrics, _apart(distance), pictures)
+
+
+def _apart(distance: float) -> str:
+    return f"histograms {distance:.4g} apart (Wasserstein)"
 
 
 def side_by_side(source: Volume, fake: Volume, real: Volume | None) -> Picture:

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from SynthGANLib.card import Card, MethodSpec, SourceSpec, SpatialSpec, TargetSpec, VectorSpec
-from SynthGANLib.inference.plan import Plan, TileRules, plan_tiles
 from SynthGANLib.inference.progress import Reporter
 from SynthGANLib.inference.tiles import Task, predict_tiles
 from SynthGANLib.model import Model
+from SynthGANLib.tiling import Plan, TileRules, plan_tiles
 
 WINDOW = {"kind": "window", "low": -1024.0, "high": 3071.0}
 

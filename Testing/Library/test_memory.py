@@ -21,6 +21,7 @@ from SynthGANLib.inference.predictor import Predictor
 from SynthGANLib.inference.progress import Progress, Reporter
 from SynthGANLib.inference.tiles import Task
 from SynthGANLib.networks import build
+from SynthGANLib.tiling import COMFORT_ON_CPU
 
 CPU = torch.device("cpu")
 STANDIN = torch.device("meta")
@@ -118,10 +119,10 @@ def test_budget_keeps_to_what_is_asked_free_or_needed(monkeypatch: pytest.Monkey
     with pytest.raises(MemoryExhaustedError, match=r"at least 3 MiB .* the 2 MiB asked for"):
         tile_budget(CPU, asked=2 * 2**20, reserved=2**20, smallest=2 * 2**20)
     for free, smallest, expected in (
-        (64 * gib, 1, memory.COMFORT_ON_CPU),
+        (64 * gib, 1, COMFORT_ON_CPU),
         (64 * gib, 3 * gib, 3 * gib),
         (gib // 2, 1, int(gib // 2 * memory.SHARE_OF_FREE) - 7),
-        (None, 1, memory.COMFORT_ON_CPU),
+        (None, 1, COMFORT_ON_CPU),
     ):
         monkeypatch.setattr(memory, "free_bytes", lambda device, free=free: free)
         assert tile_budget(CPU, asked=None, reserved=7, smallest=smallest) == expected

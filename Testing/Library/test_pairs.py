@@ -12,14 +12,10 @@ import SimpleITK as sitk
 from list_cases import CT, MR, affine, head, save, subjects, without, write_list
 
 from SynthGANLib.errors import CancelledError, InputError
+from SynthGANLib.evaluation.without_reference import edge_agreement, normalised_mutual_information
 from SynthGANLib.geometry import conform
 from SynthGANLib.training.datalist import DataList, read_datalist
-from SynthGANLib.training.pairs import (
-    PairReport,
-    check_pairs,
-    edge_agreement,
-    normalised_mutual_information,
-)
+from SynthGANLib.training.pairs import PairReport, check_pairs
 from SynthGANLib.volume import Volume, read_volume, write_volume
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from SynthGANLib.errors import MemoryExhaustedError, ModelError
-from SynthGANLib.inference.plan import (
+from SynthGANLib.tiling import (
     NEGLIGIBLE,
     TileRules,
     count_tiles,

@@ -9,8 +9,9 @@ from inference_cases import Function, noise, spatial
 
 from SynthGANLib.inference.predictor import Predictor
 from SynthGANLib.inference.progress import Reporter
-from SynthGANLib.inference.slices import PLANES, as_slice_batch, as_stack, fuse_mean, fuse_median, stack_axes
+from SynthGANLib.inference.slices import as_slice_batch, as_stack, fuse_mean, fuse_median
 from SynthGANLib.inference.tiles import Task
+from SynthGANLib.tiling import PLANES, stack_axes
 
 CPU = torch.device("cpu")
 AXES = {"axial": 0, "coronal": 1, "sagittal": 2}

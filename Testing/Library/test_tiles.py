@@ -10,9 +10,9 @@ import torch
 from inference_cases import noise, run
 
 from SynthGANLib.errors import CancelledError, ModelError
-from SynthGANLib.inference.plan import place_tiles
 from SynthGANLib.inference.progress import Reporter
 from SynthGANLib.inference.tiles import axis_weights, crop, profile, reflected, tiles_of
+from SynthGANLib.tiling import place_tiles
 
 SHAPES = [(17, 23, 31), (8, 8, 8), (5, 40, 3), (1, 30, 30), (1, 1, 1)]
 

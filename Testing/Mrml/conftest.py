@@ -22,6 +22,14 @@ from Testing.Headless.scene import HeadlessSlicer, open_scene  # noqa: E402
 from Testing.Mrml.scene_cases import nodes_of  # noqa: E402
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _user_data(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Runs are remembered in a folder of the tests, not in the user's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SYNTHGAN_HOME", str(tmp_path_factory.mktemp("home")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def headless() -> Any:
     opened = open_scene()

@@ -145,11 +145,11 @@ def test_side_by_side_and_back(ready, worker, head):
     assert ready.ui.compareButton.text == "Back to the former layout"
     ready.ui.compareButton.click()
     assert layout.GetViewArrangement() == slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpView
-    assert ready.ui.compareButton.text == "Show side by side"
+    assert ready.ui.compareButton.text == "Compare"
     ready.ui.compareButton.click()
     assert compare.isShown(scene)
     layout.SetViewArrangement(slicer.vtkMRMLLayoutNode.SlicerLayoutConventionalView)
-    assert ready.ui.compareButton.text == "Show side by side"
+    assert ready.ui.compareButton.text == "Compare"
 
 
 def test_layout_stays_when_not_asked(ready, worker):

@@ -221,12 +221,12 @@ class ctkMessageBox(QWidget):
 
 
 __all__ = [
-    "ctkSettingsPanel",
     "ctkCheckBox",
     "ctkCheckablePushButton",
     "ctkCollapsibleButton",
     "ctkComboBox",
     "ctkDirectoryButton",
     "ctkMessageBox",
+    "ctkSettingsPanel",
     "ctkSliderWidget",
 ]

@@ -4,6 +4,8 @@ The tiles lie on a grid that is separable over the three axes. Along an axis the
 (the idea of nnU-Net, Isensee et al. 2021): the last tile ends where the volume ends, so no window is
 pushed back onto its neighbour and computed twice. The extent along each axis is free within what the
 model card allows; the planner takes the combination that computes the fewest voxels within the budget.
+
+Nothing here needs torch, so that a run can be estimated without loading it.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from SynthGANLib.card_specs import SpatialSpec
 from SynthGANLib.errors import MemoryExhaustedError, ModelError
 
 Triple = tuple[int, int, int]
@@ -27,6 +30,20 @@ PRECISION = "fp32"
 """Predictions are in physical units, and half precision moves CT by tens of HU."""
 
 MIB = 1024.0**2
+
+COMFORT_ON_CPU = 3 * 2**28
+"""Memory in bytes that a batch takes on the CPU unless more is asked for or needed.
+
+A constant, not a share of what is free: the same volume is then cut into the same tiles on every machine
+and in every door (panel, command line), so results agree. Larger tiles gain little beyond this.
+"""
+
+LARGEST_BATCH = {("cpu", 3): 1, ("cpu", 2): 8, ("gpu", 3): 4, ("gpu", 2): 32}
+"""Most tiles at a time by device and dimensions. On the CPU a volume's tile keeps all cores busy alone, while
+slices in a batch share the rearrangement of the weights."""
+
+PLANES = {"axial": "SI", "coronal": "AP", "sagittal": "LR"}
+"""Plane -> the patient sides between which its slices are stacked."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +88,35 @@ class TileRules:
         # An extent beyond the volume only computes padding, so the shortest covering one is the last.
         high = min(high, max(low, -(-length // multiple) * multiple))
         return list(range(low, high + 1, multiple))
+
+
+def tile_rules(spatial: SpatialSpec) -> TileRules:
+    """The tile shapes that a model card allows; a two-dimensional model has tiles one voxel thick."""
+    if spatial.dims == 3:
+        return TileRules(
+            (spatial.multiple,) * 3,
+            spatial.tile_min,
+            spatial.tile_max,
+            spatial.tile_fixed,
+            (spatial.overlap,) * 3,
+        )
+    return TileRules(
+        (1, spatial.multiple, spatial.multiple),
+        (1, *spatial.tile_min[1:]),
+        (1, *spatial.tile_max[1:]),
+        spatial.tile_fixed,
+        (0.0, spatial.overlap, spatial.overlap),
+    )
+
+
+def stack_axes(axis: str, orientation: str) -> tuple[int, ...]:
+    """Axes of (z, y, x) across which a model card's `spatial.axis` stacks slices; "all" means each of the three.
+
+    `orientation` names the sides that i, j, k (x, y, z) increase towards; "LPS" stacks axial slices along z.
+    """
+    letters = orientation[::-1]
+    axes = {plane: next(a for a in range(3) if letters[a] in sides) for plane, sides in PLANES.items()}
+    return tuple(axes.values()) if axis == "all" else (axes[axis],)
 
 
 @dataclass(frozen=True)
