@@ -13,6 +13,7 @@ from slicer import (
 from slicer.util import VTKObservationMixin
 
 from SynthGANPanel import (
+    annotation,
     environment,
     modelView,
     request,
@@ -61,6 +62,7 @@ names its sources.
 """)
         # Additional initialization step after application startup is complete
         slicer.app.connect("startupCompleted()", settings.registerPage)
+        slicer.app.connect("startupCompleted()", annotation.start)
 
 
 class SynthGANWidget(SharedState, ScriptedLoadableModuleWidget, VTKObservationMixin):
@@ -279,7 +281,7 @@ class SynthGANTest(ScriptedLoadableModuleTest):
     What is tested stands in SynthGANPanel/selftest.py.
     """
 
-    MINIMUM_TEST_COUNT = 11
+    MINIMUM_TEST_COUNT = 12
     completedTests = 0
 
     @classmethod
@@ -334,6 +336,9 @@ class SynthGANTest(ScriptedLoadableModuleTest):
 
     def test_wholeSequenceIsSynthesized(self):
         selftest.wholeSequenceIsSynthesized(self, SynthGANLogic())
+
+    def test_resultIsMeasuredAndExported(self):
+        selftest.resultIsMeasuredAndExported(self, SynthGANLogic())
 
     def test_devicesCompute(self):
         selftest.devicesCompute(self)

@@ -8,7 +8,7 @@ screen captures have it too.
 import slicer
 import vtk
 
-from SynthGANPanel import checkerboard, compare, difference, made, nodes, views
+from SynthGANPanel import checkerboard, compare, difference, made, nodes, settings, views
 from SynthGANPanel.compareModes import CompareMode
 from SynthGANPanel.i18n import _
 
@@ -22,8 +22,13 @@ _annotator = None
 
 
 def start():
-    """Annotate the views of the application from now on, also when a new layout makes new ones. Only once."""
+    """Annotate the views of the application from now on, also when a new layout makes new ones. Only once.
+
+    Nothing happens where the settings say so.
+    """
     global _annotator
+    if not settings.annotationShown():
+        return None
     app = getattr(slicer, "app", None)
     if _annotator is None and app is not None and app.layoutManager() is not None:
         _annotator = Annotator(slicer.mrmlScene, _applicationViews)

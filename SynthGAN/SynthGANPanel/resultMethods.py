@@ -1,9 +1,8 @@
 """What the module's logic offers for results: comparing, measuring, exporting."""
 
-import slicer
 from slicer import vtkMRMLLabelMapVolumeNode, vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
 
-from SynthGANPanel import compare, dicomExport, fileExport, quality
+from SynthGANPanel import compare, dicomExport, fileExport, liveComparison, quality
 
 
 class ResultMethods:
@@ -26,11 +25,12 @@ class ResultMethods:
         :return: False where there is no layout to change (Slicer without a main window), True otherwise
         :raises SynthesisError: where the volumes cannot be compared in this way; nothing has changed then
         """
-        return compare.show(sourceVolume, resultVolume, referenceVolume, compare.choicesFor(mode, against, **others))
+        choices = compare.choicesFor(mode, against, **others)
+        return liveComparison.ofApplication().show(sourceVolume, resultVolume, referenceVolume, choices)
 
     def endComparison(self):
         """Put back the layout, layers, planes, links and windows from before the comparison."""
-        compare.restore(slicer.mrmlScene)
+        liveComparison.ofApplication().end()
 
     def measure(
         self,

@@ -5,12 +5,24 @@ synthesis, and what is checked instead is the refusal: in words, before anything
 """
 
 import functools
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import slicer
 import vtk
 
-from SynthGANPanel import compare, deviceCheck, environment, inputChecks, nodes, regions, request, sequences
+from SynthGANPanel import (
+    compare,
+    deviceCheck,
+    environment,
+    inputChecks,
+    nodes,
+    qualityTable,
+    regions,
+    request,
+    sequences,
+)
 from SynthGANPanel.failure import SynthesisError
 
 MODEL = "tissue-mr-ct"
@@ -183,6 +195,28 @@ def devicesCompute(test):
     check.wait()
     test.assertTrue(check.outcome["devices"][0]["ok"])
     test.assertEqual(len(deviceCheck.describe(check.outcome)), len(check.outcome["devices"]))
+
+
+def resultIsMeasuredAndExported(test, logic):
+    """A result is measured against itself moved by 10 HU, and exported to files that hold its voxels."""
+    head = addHead()
+    if refusedForLackOfPackages(test, logic, head):
+        return
+    from SynthGANLib.volume import read_volume
+
+    result = logic.synthesize(head, model=MODEL)
+    moved = addVolume(slicer.util.arrayFromVolume(result) + 10, nodes.ijkToRAS(result), "reference")
+    moved.SetAndObserveTransformNodeID(result.GetTransformNodeID())
+    rows = qualityTable.rowsOf(logic.measure(result, referenceVolume=moved))
+    error = next(row["Value"] for row in rows if (row["Metric"], row["Tissue"]) == ("MAE", "all"))
+    test.assertAlmostEqual(float(error), 10.0, places=3)
+    with tempfile.TemporaryDirectory() as folder:
+        path = logic.exportFile(result, str(Path(folder) / "ct.nrrd"))
+        again = read_volume(path)
+        np.testing.assert_array_equal(again.array, slicer.util.arrayFromVolume(result))
+        np.testing.assert_allclose(again.affine, nodes.RAS_TO_LPS @ nodes.ijkToRAS(result), atol=1e-6)
+        series = Path(logic.exportDicom(result, str(Path(folder) / "series"), newStudy=True))
+        test.assertEqual(len(list(series.glob("*.dcm"))), slicer.util.arrayFromVolume(result).shape[0])
 
 
 def sideBySideAndBack(test):

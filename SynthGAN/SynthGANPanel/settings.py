@@ -113,12 +113,22 @@ def makePage(parent=None):
     annotation.objectName = "annotationCheckBox"
     annotation.toolTip = _("The word SYNTHETIC in a corner of every such view.")
     annotation.checked = annotationShown()
-    annotation.connect("toggled(bool)", lambda on: store(ANNOTATION, "true" if on else "false"))
+    annotation.connect("toggled(bool)", _onAnnotation)
     layout.addRow(_("Folder of models:"), folder)
     layout.addRow(_("Compute on:"), device)
     layout.addRow(_("Memory limit:"), memory)
     layout.addRow("", annotation)
     return page
+
+
+def _onAnnotation(on):
+    from SynthGANPanel import annotation
+
+    store(ANNOTATION, "true" if on else "false")
+    if on:
+        annotation.start()
+    else:
+        annotation.stop()
 
 
 def _onFolder(folder):

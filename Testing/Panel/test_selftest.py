@@ -20,7 +20,7 @@ def test_self_test_passes(app, scene):
 def test_self_test_counts_its_tests(scene, monkeypatch):
     for name in [name for name in dir(SynthGAN.SynthGANTest) if name.startswith("test_")][1:]:
         monkeypatch.delattr(SynthGAN.SynthGANTest, name)
-    with pytest.raises(AssertionError, match="Only 1 of 11 tests"):
+    with pytest.raises(AssertionError, match="Only 1 of 12 tests"):
         SynthGAN.SynthGANTest().runTest()
 
 
