@@ -75,6 +75,10 @@ class Picture:
         # A copy, as a slice view has one: the volume's own display node goes on showing the whole volume.
         self._display = getattr(slicer, node.GetDisplayNode().GetClassName())()
         self._display.CopyWithScene(node.GetDisplayNode())
+        if self._display.IsA("vtkMRMLScalarVolumeDisplayNode"):
+            # An automatic window would be found anew for each slab: the one of the whole volume holds for all.
+            self._display.SetAutoWindowLevel(False)
+            self._display.SetWindowLevel(node.GetDisplayNode().GetWindow(), node.GetDisplayNode().GetLevel())
         self._producer = vtk.vtkTrivialProducer()
         self._isColor = node.GetImageData().GetNumberOfScalarComponents() >= 3
 

@@ -139,6 +139,20 @@ def test_checkerboard_shows_each_volume_in_its_own_window(scene: Any, monkeypatc
     assert resampling.sameGrid(board, ct)
 
 
+def test_checkerboard_has_one_automatic_window_for_all_slabs(scene: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A slab that holds little but noise is shown as dark as the views show it."""
+    monkeypatch.setattr(resampling, "VOXELS_AT_ONCE", SHAPE[1] * SHAPE[2])  # slice by slice
+    array = values(1).astype(np.float32)
+    array[0] = array[0] / 1000.0  # a first slice of nearly nothing
+    first = add(scene, array, "first")
+    first.GetDisplayNode().SetAutoWindowLevel(True)
+    window, level = first.GetDisplayNode().GetWindow(), first.GetDisplayNode().GetLevel()
+    board = result_of(checkerboard.steps(first, add(scene, values(2), "second"), 1e6))
+    grey = slicer.util.arrayFromVolume(board)[..., 0].astype(float)
+    expected = np.clip((array - (level - window / 2)) / window, 0, 1) * 255
+    np.testing.assert_allclose(grey, expected, atol=1.5)
+
+
 def test_checkerboard_marks_where_a_volume_ends(scene: Any) -> None:
     small = add(scene, np.full((2, 8, 10), 5, np.int16), "small")  # the first two of six slices
     large = add(scene, np.zeros(SHAPE, np.int16), "large")
