@@ -11,7 +11,10 @@ RESEARCH_NOTICE = "For research only: not a medical device, not for diagnosis, t
 
 
 def card_text(card: Card, *, pictures: Sequence[str] = (), weights: int = 0) -> str:
-    """Markdown of everything in the card; the same card always gives the same text."""
+    """Markdown of everything in the card; the same card always gives the same text.
+
+    `weights`: bytes of the folder's weights, or of the tensors that a classical method works with; 0 for none.
+    """
     parts = [f"# {card.title}", card.description]
     if card.research_only:
         parts.append(f"> **{RESEARCH_NOTICE}**")
@@ -65,7 +68,9 @@ def _facts(card: Card, weights: int) -> list[tuple[str, str]]:
     ]
     if weights:
         size = f"{weights / 2**20:.1f} MiB" if weights >= 2**19 else f"{weights / 2**10:.0f} KiB"
-        rows.append(("Weights", f"{size}, stored in {card.method.storage}"))
+        # tensors of a classical method have types of their own
+        stored = ("Weights", f"{size}, stored in {card.method.storage}")
+        rows.append(("Tensors", size) if card.has_tensors else stored)
     return rows
 
 

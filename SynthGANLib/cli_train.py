@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
-from SynthGANLib.errors import CancelledError
+from SynthGANLib.errors import CancelledError, InputError
 
 
 def add_commands(commands: Any) -> None:
@@ -34,7 +35,7 @@ def add_commands(commands: Any) -> None:
     command.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:0 or mps (default: %(default)s)")
     command.add_argument("--amp", choices=("none", "bf16", "fp16"), default="none", help="precision of the networks")
     command.add_argument("--seed", type=_whole, default=0, metavar="N", help="decides every draw (default: 0)")
-    command.add_argument("--warm-up", type=_whole, default=0, metavar="STEPS", help="steps in which the rates rise")
+    command.add_argument("--warm-up", type=_whole, metavar="STEPS", help="steps in which the rates rise")
     command.add_argument("--validate-every", type=_count, default=1000, metavar="STEPS", help="default: %(default)s")
     command.add_argument("--save-every", type=_count, default=1000, metavar="STEPS", help="default: %(default)s")
     command.add_argument("--log-every", type=_count, default=50, metavar="STEPS", help="default: %(default)s")
@@ -56,6 +57,9 @@ def add_commands(commands: Any) -> None:
     command.add_argument("--title", default="", help="its title")
     command.add_argument("--anatomy", default="", help="body part, such as head")
     command.add_argument("--licence", default="", help="licence of the weights")
+    command.add_argument(
+        "--label", type=_whole, metavar="CLASS", help="only this class (default: a folder for each, OUT-class-0, ...)"
+    )
     command.add_argument("--force", action="store_true", help="replace a model folder that is there")
     command.set_defaults(run=_export)
 
@@ -66,7 +70,8 @@ def _train(options: argparse.Namespace) -> int:
     from SynthGANLib.training.distributed import joined
     from SynthGANLib.training.overrides import parse
 
-    settings = parse(options.settings)
+    warm_up = [] if options.warm_up is None else [f"warm_up={options.warm_up}"]
+    settings = parse([*options.settings, *warm_up])
     if options.recipe in FITTED:
         return _fit(options, FITTED[options.recipe], settings)
     recipe = named(options.recipe)
@@ -122,6 +127,8 @@ def _run(options: argparse.Namespace, recipe: Any, settings: dict[str, str], wor
         workers=options.workers,
     )
     try:
+        if world.first and feed.origin:
+            print(feed.origin, file=sys.stderr, flush=True)
         record = Record(
             recipe=recipe.name,
             size="tiny" if options.tiny else "canonical",
@@ -130,13 +137,14 @@ def _run(options: argparse.Namespace, recipe: Any, settings: dict[str, str], wor
             data_list=str(Path(options.data).absolute()),
             seed=options.seed,
             amp=options.amp,
-            warm_up=options.warm_up,
+            warm_up=setup.warm_up,
             processes=world.size,
             versions=versions(),
         )
         validator = None
         if world.first and feed.validation:
-            validator = validator_for(draft_card(recipe, setup, record.data), feed.validation, options.seed)
+            card, hole = draft_card(recipe, setup, record.data), getattr(setup.config, "extent", 0)
+            validator = validator_for(card, feed.validation, options.seed, hole)
         outcome = train(
             setup,
             feed,
@@ -144,7 +152,6 @@ def _run(options: argparse.Namespace, recipe: Any, settings: dict[str, str], wor
             seed=options.seed,
             resume=options.resume,
             amp=options.amp,
-            warm_up=options.warm_up,
             validator=validator,
             validate_every=options.validate_every,
             save_every=options.save_every,
@@ -180,6 +187,7 @@ def _row(recipe: Any) -> dict[str, Any]:
         "dims": recipe.dims,
         "directions": list(recipe.directions),
         "regime": recipe.regime,
+        "degradation": dict(getattr(recipe, "degradation", {})),
         "review": recipe.review,
         "table": recipe.table,
         "citation": recipe.citation,
@@ -190,7 +198,8 @@ def _row(recipe: Any) -> dict[str, Any]:
 def _table(rows: list[dict[str, Any]]) -> str:
     lines = [("RECIPE", "DATA", "DIM", "DIRECTION", "IN THE REVIEW")]
     for row in rows:
-        lines.append((row["name"], row["data"], f"{row['dims']}D", ", ".join(row["directions"]), row["review"]))
+        data = f"{row['data']} or targets" if row["degradation"] else row["data"]
+        lines.append((row["name"], data, f"{row['dims']}D", ", ".join(row["directions"]), row["review"]))
     widths = [max(len(line[column]) for line in lines) for column in range(4)]
     return "\n".join(
         "  ".join([*(cell.ljust(width) for cell, width in zip(line, widths, strict=False)), line[4]]).rstrip()
@@ -203,8 +212,12 @@ def _export(options: argparse.Namespace) -> int:
     from SynthGANLib.training.fit_run import export_fitted, is_fitted
 
     words = {name: getattr(options, name) for name in ("id", "title", "anatomy", "licence") if getattr(options, name)}
-    make = export_fitted if is_fitted(options.training_run) else export
-    written = make(options.training_run, options.out, force=options.force, **words)
+    if is_fitted(options.training_run):
+        if options.label is not None:
+            raise InputError("A fitted model has no classes.", next_step="Leave --label out.")
+        written = export_fitted(options.training_run, options.out, force=options.force, **words)
+    else:
+        written = export(options.training_run, options.out, label=options.label, force=options.force, **words)
     if options.json:
         print(json.dumps({way: str(path) for way, path in written.items()}, indent=2))
     else:

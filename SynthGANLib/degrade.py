@@ -230,6 +230,25 @@ def random_region(body: Tensor, share: float, draw: Generator, *, grain: int = 1
     return result.to(body.device)
 
 
+def marked(image: Volume, hole: Array) -> Volume:
+    """What an inpainting model takes: the image with one more channel, 1 where it is to be made up and 0 elsewhere.
+
+    Args:
+        image: (z, y, x[, c]); its values in the hole are never looked at. hole: (z, y, x), above 0 where it is missing.
+
+    Returns:
+        float32 (z, y, x, c + 1) in the image's unit, of a colour image in the unit "1".
+
+    Raises:
+        InputError: the hole lies on another grid.
+    """
+    if tuple(hole.shape) != image.shape:
+        raise InputError(f"A hole of shape {hole.shape} does not lie on an image of {image.shape}.")
+    channels = image.array.reshape(*image.shape, image.channels).astype(np.float32)
+    both = np.concatenate([channels, (hole > 0)[..., np.newaxis]], axis=-1, dtype=np.float32)
+    return image.with_array(both, unit="1" if image.unit == "RGB" else image.unit)
+
+
 def landmarks(vessels: Volume | None, disc: Volume | None = None, cup: Volume | None = None) -> Volume:
     """The fundus landmarks as channels of one label image: vessels (R), optic disc (G), optic cup (B), each 0 or 1.
 

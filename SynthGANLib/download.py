@@ -94,7 +94,7 @@ def _fetch(url: str, part: Path, progress: Progress, cancel: Callable[[], bool])
     headers = {"User-Agent": f"SynthGAN/{__version__}", "Accept-Encoding": "identity"}
     if present:
         headers["Range"] = f"bytes={present}-"
-    request = urllib.request.Request(url, headers=headers)  # noqa: S310  # the scheme was checked
+    request = urllib.request.Request(url, headers=headers)
     try:
         answer = _OPENER.open(request, timeout=TIMEOUT_SECONDS)
     except urllib.error.HTTPError as error:

@@ -1,4 +1,4 @@
-"""The jobs "install" and "verify" of the child process: a model from a folder, zip or address; a model's test vector."""
+"""The jobs "install" and "verify" of the child process: a model from a folder, zip or address; its test vector."""
 
 from __future__ import annotations
 

@@ -59,8 +59,7 @@ def _write(model: Model, part: Path, attachments: dict[str, Path]) -> Card:
     if model.tensors:
         contents[WEIGHTS] = arrays_to_bytes(dict(model.tensors))
     pictures = sorted(name for name in contents if name.endswith((".png", ".jpg")))
-    # the page says in which precision weights are stored; tensors of a classical method have types of their own
-    weights = 0 if model.network is None else len(contents[WEIGHTS])
+    weights = len(contents.get(WEIGHTS, b""))
     contents[README] = card_text(model.card, pictures=pictures, weights=weights).encode()
     files = {name: FileSpec(hashlib.sha256(data).hexdigest(), len(data)) for name, data in sorted(contents.items())}
     card = dataclasses.replace(model.card, files=files)

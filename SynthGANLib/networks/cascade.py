@@ -6,6 +6,7 @@ Wei et al., MICCAI 2018; inpainting: Armanious et al., ICASSP 2019.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
@@ -71,22 +72,39 @@ class Cascade(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return self.intermediates(x)[-1]
 
+    def first(self, count: int) -> Cascade:
+        """The cascade of the first `count` stages, made of these very stages."""
+        if not 1 <= count <= len(self.stages):
+            raise ValueError(f"a cascade of {len(self.stages)} stages has no first {count}")
+        part = copy.copy(self)
+        part._modules = {"stages": nn.ModuleList(list(self.stages)[:count])}  # a copy would share the dictionary
+        return part
+
 
 class Inpainter(nn.Module):
     """The network `stage` for the masked voxels, the input itself, bit by bit, for all others.
 
-    Input (B, C + 1, [z,] y, x): an image and, as the last channel, a mask, positive where the image is to be made up.
-    The network gets the image with zeros there and the mask as 0 or 1; it returns C channels. Output (B, C, ...).
+    Input (B, C + 1, [z,] y, x): an image and, as the last channel, a mask, above `threshold` where the image is to be
+    made up. The network gets the image with zeros there and the mask as 0 or 1; it returns C channels. Output
+    (B, C, ...).
     """
 
     multiple = 1
 
-    def __init__(self, stage: Mapping[str, Any]) -> None:
+    def __init__(self, stage: Mapping[str, Any], threshold: float = 0.0) -> None:
         super().__init__()
+        self.threshold = threshold
         self.stage = _build(stage, "stage")
 
+    @classmethod
+    def over(cls, stage: nn.Module, threshold: float = 0.0) -> Inpainter:
+        """An Inpainter with this very network, not with a new one."""
+        inpainter = cls({"name": "Identity", "arguments": {}}, threshold)
+        inpainter.stage = stage
+        return inpainter.train(stage.training)
+
     def forward(self, x: Tensor) -> Tensor:
-        image, hole = x[:, :-1], x[:, -1:] > 0
+        image, hole = x[:, :-1], x[:, -1:] > self.threshold
         known = torch.where(hole, torch.zeros_like(image), image)
         made_up = cast(Tensor, self.stage(torch.cat([known, hole.to(x.dtype)], 1)))
         return torch.where(hole, made_up, image)

@@ -55,18 +55,38 @@ class Sampler(nn.Module):
     Args:
         generator: {"name": ..., "arguments": {...}} of a network from codes (B, code) to images.
         label: class for a generator with classes. level: level for a progressive generator.
+        begin, end: channels of the generator's image that are given, from `begin` to before `end`; all of them by
+            default.
     """
 
     multiple = 1
 
     def __init__(
-        self, generator: Mapping[str, Any], code: int = 100, label: int | None = None, level: int | None = None
+        self,
+        generator: Mapping[str, Any],
+        code: int = 100,
+        label: int | None = None,
+        level: int | None = None,
+        begin: int = 0,
+        end: int | None = None,
     ) -> None:
         super().__init__()
         from SynthGANLib.networks import build  # here, for that module imports this one
 
-        self.code, self.label, self.level = code, label, level
+        self.code, self.label, self.level, self.begin, self.end = code, label, level, begin, end
         self.generator = build(generator["name"], generator.get("arguments", {}))
+
+    @classmethod
+    def over(cls, generator: nn.Module, code: int, **chosen: int | None) -> Sampler:
+        """A Sampler of this very generator, not of a new one; `chosen`: label, level, begin, end."""
+        sampler = cls({"name": "Identity"}, code=code, **chosen)  # type: ignore[arg-type]  # whole numbers all
+        sampler.generator = generator
+        return sampler.train(generator.training)
+
+    def arguments(self) -> dict[str, Any]:
+        """What it was built with besides the generator, as far as that is not the default."""
+        chosen = {"label": self.label, "level": self.level, "begin": self.begin or None, "end": self.end}
+        return {"code": self.code, **{name: value for name, value in chosen.items() if value is not None}}
 
     def forward(self, x: Tensor) -> Tensor:
         chosen: dict[str, Any] = {}
@@ -74,5 +94,5 @@ class Sampler(nn.Module):
             chosen["label"] = torch.full((x.shape[0],), self.label, dtype=torch.int64, device=x.device)
         if self.level is not None:
             chosen["level"] = self.level
-        image: Tensor = self.generator(code_from_image(x, self.code), **chosen)
+        image: Tensor = self.generator(code_from_image(x, self.code), **chosen)[:, self.begin : self.end]
         return image if image.shape[2:] == x.shape[2:] else resize(image, x.shape[2:])

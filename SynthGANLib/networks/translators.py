@@ -16,7 +16,7 @@ from SynthGANLib.networks.han_unet import HanUNet
 from SynthGANLib.networks.monai_nets import ResidualUNet, VolumeUNet
 from SynthGANLib.networks.resnet import PanResNet, ResNetTranslator
 from SynthGANLib.networks.strided_unet import StridedUNet
-from SynthGANLib.networks.unit import ReverseUnit, UnitTranslator
+from SynthGANLib.networks.unit import PaperUnit, ReversePaperUnit, ReverseUnit, UnitTranslator
 from SynthGANLib.networks.vgg import FcnTranslator
 
 TRANSLATORS: Mapping[str, Callable[..., nn.Module]] = {
@@ -30,8 +30,10 @@ TRANSLATORS: Mapping[str, Callable[..., nn.Module]] = {
     "HanUNet": HanUNet,
     "Inpainter": Inpainter,
     "PanResNet": PanResNet,
+    "PaperUnit": PaperUnit,
     "ResNetTranslator": ResNetTranslator,
     "ResidualUNet": ResidualUNet,
+    "ReversePaperUnit": ReversePaperUnit,
     "ReverseUnit": ReverseUnit,
     "StridedUNet": StridedUNet,
     "UnitTranslator": UnitTranslator,

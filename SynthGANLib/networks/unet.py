@@ -39,7 +39,6 @@ class Norm3d(nn.InstanceNorm3d):
 _NORM = {2: Norm2d, 3: Norm3d}
 
 
-
 def conv_block(dims: int, channels: Sequence[int]) -> nn.Sequential:
     """Convolution 3, instance norm, leaky ReLU for each pair of neighbouring channel counts."""
     layers: list[nn.Module] = []

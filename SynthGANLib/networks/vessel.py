@@ -110,6 +110,14 @@ class RetinaSynthesis(nn.Module):
         self.renderer = build(renderer["name"], renderer.get("arguments", {}))
         self.code = cast(VesselAutoencoder, self.autoencoder).code
 
+    @classmethod
+    def of(cls, autoencoder: VesselAutoencoder, renderer: nn.Module) -> RetinaSynthesis:
+        """The synthesis by these very networks, not by new ones: what trains them trains it."""
+        with torch.device("meta"):
+            whole = cls({"name": "VesselAutoencoder", "arguments": {"size": 8, "base": 1}}, {"name": "Identity"})
+        whole.autoencoder, whole.renderer, whole.code = autoencoder, renderer, autoencoder.code
+        return whole.train(autoencoder.training)
+
     def both(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Vessel probability (B, 1, y, x) in [0, 1], photograph (B, C, y, x)."""
         decode = cast(VesselAutoencoder, self.autoencoder).decode

@@ -71,8 +71,11 @@ class Setup:
         initialise: "dcgan" (N(0, 0.02)), "kaiming" or "default" (torch's).
         ema: decay of the averaged weights that are validated and exported; 0 for none.
         clip: gradient norm limit; 0 for none.
+        warm_up: first steps in which the rates rise to their value; the schedule runs over the rest.
         normalisers: side ("source", "target") -> fields of a normaliser of `SynthGANLib.intensity`, or
             "auto" to take the default of the data's modality, or "fitted" for one window over the training set.
+        corrupt: how sources are made from targets where the data list has none: "kind" and arguments of a degradation
+            of `SynthGANLib.training.degradations`; empty where sources must be given.
     """
 
     networks: Mapping[str, Net]
@@ -89,7 +92,9 @@ class Setup:
     initialise: str = "dcgan"
     ema: float = 0.0
     clip: float = 0.0
+    warm_up: int = 0
     normalisers: Mapping[str, Any] = field(default_factory=lambda: {"source": "auto", "target": "auto"})
+    corrupt: Mapping[str, Any] = field(default_factory=dict)
 
     def build(self) -> Regime:
         """The regime with freshly built networks."""
@@ -135,6 +140,11 @@ class Recipe:
     def dims(self) -> int:
         """2 (slices) or 3 (volumes)."""
         return self.tiny().dims
+
+    @property
+    def degradation(self) -> Mapping[str, Any]:
+        """How it makes its sources from targets where the data list has none; empty if it cannot."""
+        return self.canonical().corrupt
 
     @property
     def regime(self) -> str:

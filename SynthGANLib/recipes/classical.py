@@ -25,6 +25,8 @@ MR_CT = ("MR-CT",)
 
 FITTED = (
     FittedRecipe("tissue", "Tissue segmentation", TABLE, HSU, 0.7, MR_CT, "tissue", {}),
+    FittedRecipe("tissue-echoes", "Tissue segmentation (several echoes)", TABLE, HSU, 0.7, MR_CT, "tissue_echoes",
+                 {"contrasts": ("ute-short", "ute-long"), "echo_times": (0.07, 2.46)}),
     FittedRecipe("atlas-single", "Atlas-based (the most similar one)", TABLE, HOFMANN, 0.8, MR_CT, "atlas",
                  {"fusion": "single"}),
     FittedRecipe("atlas-mean", "Atlas-based (mean)", TABLE, HOFMANN, 0.8, MR_CT, "atlas", {"fusion": "mean"}),

@@ -8,7 +8,7 @@ from SynthGANLib.recipes.base import Net, Optimiser, Pick, Recipe, Setup
 from SynthGANLib.recipes.paired import patch_critic
 from SynthGANLib.regimes.cycle import Cycle, CycleConfig
 from SynthGANLib.regimes.mixed import Mixed, MixedConfig
-from SynthGANLib.regimes.unit import Unit, UnitConfig
+from SynthGANLib.regimes.unit import PAPER, Unit, UnitConfig
 
 ZHU = "Zhu J-Y et al. Unpaired image-to-image translation using cycle-consistent adversarial networks. ICCV 2017"
 
@@ -69,14 +69,24 @@ def mr_gan(pick: Pick) -> Setup:
 
 
 def unit(pick: Pick) -> Setup:
-    """Coupled variational autoencoders with one space of codes (Liu 2017, released program)."""
+    """Coupled variational autoencoders with one space of codes (Liu 2017, released program).
+
+    The perceptual term needs VGG19's weights: `--set config.vgg=FILE config.perceptual=1`.
+    """
+    return unit_of(pick, Net("UnitTranslator", {"base": pick(64, 8), "blocks": pick(4, 1)}), UnitConfig())
+
+
+def unit_paper(pick: Pick) -> Setup:
+    """With a block that both encoders share, and one that both decoders share, and the paper's weights (Liu 2017)."""
+    return unit_of(pick, Net("PaperUnit", {"base": pick(64, 8), "blocks": pick(3, 1)}), PAPER)
+
+
+def unit_of(pick: Pick, generator: Net, config: UnitConfig) -> Setup:
+    """The generator against discriminators of three scales."""
     critic = Net("MultiScaleDiscriminator", {"base": pick(64, 8), "scales": pick(3, 2), "layers": pick(4, 2)})
     return Setup(
-        networks={
-            "generator": Net("UnitTranslator", {"base": pick(64, 8), "blocks": pick(4, 1)}),
-            "discriminator_a": critic, "discriminator_b": critic,
-        },
-        regime=Unit, config=UnitConfig(), dims=2, patch=pick((256, 256), (32, 32)), steps=1_000_000,
+        networks={"generator": generator, "discriminator_a": critic, "discriminator_b": critic},
+        regime=Unit, config=config, dims=2, patch=pick((256, 256), (32, 32)), steps=1_000_000,
         optimisers={"*": Optimiser(rate=1e-4, weight_decay=1e-4)}, schedule="constant", initialise="kaiming",
     )  # fmt: skip
 
@@ -114,5 +124,10 @@ RECIPES = (
         "unit", "UNIT", "Section II-C, figure 7",
         "Liu M-Y, Breuel T, Kautz J. Unsupervised image-to-image translation networks. NeurIPS 2017",
         1.0, ("MR-MR", "MR-CT", "CT-MR"), "unpaired", unit,
+    ),
+    Recipe(
+        "unit-paper", "UNIT (layers of the paper)", "Section II-C, figure 7",
+        "Liu M-Y, Breuel T, Kautz J. Unsupervised image-to-image translation networks. NeurIPS 2017",
+        1.0, ("MR-MR", "MR-CT", "CT-MR"), "unpaired", unit_paper,
     ),
 )  # fmt: skip

@@ -57,7 +57,8 @@ def retina(pick: Pick) -> Setup:
             "code_discriminator": Net("CodeDiscriminator", {"code": pick(16, 4)}),
         },
         regime=Retina, config=RetinaConfig(), dims=2, channels=(1, 3), patch=(size, size), batch=pick(20, 2),
-        steps=100_000, schedule="constant", normalisers={"source": {"kind": "identity"}, "target": "auto"},
+        steps=100_000, schedule="constant",
+        normalisers={"source": {"kind": "window", "low": -1.0, "high": 1.0}, "target": "auto"},  # 0 and 1 stay
     )  # fmt: skip
 
 

@@ -123,8 +123,9 @@ def pargan(pick: Pick) -> Setup:
 def pggan(pick: Pick) -> Setup:
     """Image and segmentation grown together from 4 pixels up, WGAN-GP with drift (Beers 2018)."""
     size = pick(256, 16)
-    networks = {"out_channels": 2, "size": size, "code": pick(512, 8), "base": pick(8192, 64), "cap": pick(512, 8)}
-    judge = {"in_channels": 2, "size": size, "base": pick(8192, 64), "cap": pick(512, 8)}
+    widths: dict[str, int] = pick({}, {"base": 64, "cap": 8})  # the paper's are the networks' own
+    networks = {"out_channels": 2, "size": size, "code": pick(512, 8), **widths}
+    judge = {"in_channels": 2, "size": size, **widths}
     return Setup(
         networks={"generator": Net("ProgressiveGenerator", networks), "critic": Net("ProgressiveDiscriminator", judge)},
         regime=Progressive, config=ProgressiveConfig(stable=pick(600_000, 16), fade=pick(600_000, 16)), dims=2,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from SynthGANLib.recipes.base import Net, Optimiser, Pick, Recipe, Setup
@@ -94,6 +95,16 @@ def medgan(pick: Pick) -> Setup:
     )  # fmt: skip
 
 
+def medgan_motion(pick: Pick) -> Setup:
+    """MedGAN from images that the patient moved in (Armanious 2019a)."""
+    return replace(medgan(pick), corrupt={"kind": "motion"})
+
+
+def medgan_denoise(pick: Pick) -> Setup:
+    """MedGAN from PET of a quarter of the dose."""
+    return replace(medgan(pick), corrupt={"kind": "low_dose"})
+
+
 RECIPES = (
     Recipe("pix2pix", "pix2pix", "Table III, MRI-CT", ISOLA, 0.95, ("MR-CT", "CT-MR"), "paired", pix2pix),
     Recipe(
@@ -126,6 +137,10 @@ RECIPES = (
     ),
     Recipe("medgan-mr-pet", "MedGAN", "Table III, MRI-PET", MEDGAN, 0.9, ("MR-PET",), "paired", medgan),
     Recipe("medgan-pet-ct", "CGAN", "Table III, PET-CT", MEDGAN, 0.9, ("PET-CT",), "paired", medgan),
-    Recipe("medgan-motion", "MR motion correction", "Table III, PET-CT", MEDGAN, 0.9, ("MR-MR",), "paired", medgan),
-    Recipe("medgan-denoise", "PET denoising", "Table III, PET-CT", MEDGAN, 0.9, ("PET-PET",), "paired", medgan),
+    Recipe(
+        "medgan-motion", "MR motion correction", "Table III, PET-CT", MEDGAN, 0.9, ("MR-MR",), "paired", medgan_motion,
+    ),
+    Recipe(
+        "medgan-denoise", "PET denoising", "Table III, PET-CT", MEDGAN, 0.9, ("PET-PET",), "paired", medgan_denoise,
+    ),
 )  # fmt: skip

@@ -40,6 +40,7 @@ def super_resolution(pick: Pick) -> Setup:
         ),
         dims=3, patch=pick((64, 64, 64), (16, 16, 16)), batch=pick(2, 1), steps=550_000,
         optimisers={"*": Optimiser(rate=1e-4, betas=(0.9, 0.999))}, schedule="constant", initialise="kaiming",
+        corrupt={"kind": "truncate_kspace"},
     )  # fmt: skip
 
 

@@ -14,7 +14,8 @@ Batch = Mapping[str, Tensor]
 
 "source", "target": in the networks' normalised units; paired voxel by voxel, unrelated in an unpaired batch.
 "source_unpaired", "target_unpaired": the unrelated images of a mixed batch. "mask": 1 in the body. "weight": voxel
-weights. "label": (B,) int64 class. Regimes name the keys they need in `needs`.
+weights. "label": (B,) int64 class. "fold": (B,) int64, the part of the subjects that all images of the batch are of.
+Regimes name the keys they need in `needs`.
 """
 
 Graph = dict[str, Tensor]
@@ -70,8 +71,13 @@ class Regime(nn.Module, ABC):
     def exported(self) -> Mapping[str, nn.Module]:
         """The networks a user runs, by direction: "forward" (source to target) and, where there is one, "backward".
 
-        Each takes (B, C_in, ...) and returns (B, C_out, ...) on the same extents.
+        "sample" and "sample-source" are `Sampler`s that make a target and a source from noise. Each takes
+        (B, C_in, ...) and returns (B, C_out, ...) on the same extents.
         """
+
+    def usable(self) -> Mapping[str, nn.Module]:
+        """`exported` without what is not trained yet: what is validated now, and exported from here."""
+        return self.exported()
 
     def watch(self, graph: Graph) -> dict[str, float]:
         """Further numbers worth a curve, e.g. the critic's distance estimate; none by default."""

@@ -5,7 +5,7 @@ Domain a is the source, b the target. What goes to the other domain and comes ba
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -39,6 +39,21 @@ class CycleConfig:
     pool: int = 50
 
 
+class Images(dict[str, Tensor]):
+    """The images of a step, each made when it is first asked for: none is in memory before a loss wants it.
+
+    `a` and `b` are the images that it begins with, `made` makes the others from these `Images`.
+    """
+
+    def __init__(self, a: Tensor, b: Tensor, made: Mapping[str, Callable[[Images], Tensor]]) -> None:
+        super().__init__()
+        self.a, self.b, self._made = a, b, made
+
+    def __missing__(self, name: str) -> Tensor:
+        image = self[name] = self._made[name](self)
+        return image
+
+
 class Cycle(Regime):
     """min over both generators, max over both discriminators, of the games in a and b plus the cycle's error.
 
@@ -68,40 +83,57 @@ class Cycle(Regime):
         return logits_of(discriminator(x))
 
     def graph(self, batch: Batch, draw: Generator) -> Graph:
-        a, b = batch["source"], batch["target"]
-        fake_a, fake_b = self.generator_ba(b), self.generator_ab(a)
-        graph = {
-            "fake_a": fake_a,
-            "fake_b": fake_b,
-            "back_a": self.generator_ba(fake_b),
-            "back_b": self.generator_ab(fake_a),
+        made: dict[str, Callable[[Images], Tensor]] = {
+            "fake_a": lambda images: self.generator_ba(images.b),
+            "fake_b": lambda images: self.generator_ab(images.a),
+            "back_a": lambda images: self.generator_ba(images["fake_b"]),
+            "back_b": lambda images: self.generator_ab(images["fake_a"]),
+            "same_a": lambda images: self.generator_ba(images.a),
+            "same_b": lambda images: self.generator_ab(images.b),
         }
-        if self.config.identity and a.shape[1] == b.shape[1]:
-            graph |= {"same_a": self.generator_ba(a), "same_b": self.generator_ab(b)}
-        return graph
+        return Images(batch["source"], batch["target"], made)
 
     def loss(self, turn: str, graph: Graph, batch: Batch, draw: Generator) -> Terms:
         if turn == "generators":
-            return self.generators_loss(graph, batch)
+            return self.generators_loss(cast(Images, graph))
         return self.discriminators_loss(graph, batch, draw)
 
-    def generators_loss(self, graph: Graph, batch: Batch) -> Terms:
+    def portions(self, turn: str, graph: Graph, batch: Batch, draw: Generator) -> Sequence[Callable[[], Terms]]:
+        """The parts of `loss` that have no computation in common: what one keeps for its gradients can go before the
+        next begins, which leaves two of six runs of a generator in memory. Their terms are those of `loss`."""
+        if turn != "generators" or not isinstance(graph, Images):
+            return [lambda: self.loss(turn, graph, batch, draw)]
+        return self._portions(graph)
+
+    def _portions(self, images: Images) -> list[Callable[[], Terms]]:
+        """Each way there and back, and each identity."""
+        found = [lambda: self.journey_terms("a", "b", images), lambda: self.journey_terms("b", "a", images)]
+        if self.config.identity and images.a.shape[1] == images.b.shape[1]:
+            found += [lambda: self.identity_terms("a", images), lambda: self.identity_terms("b", images)]
+        return found
+
+    def generators_loss(self, images: Images) -> Terms:
         """Both games, the cycles, the identities and the gradients' consistency."""
-        config, a, b = self.config, batch["source"], batch["target"]
-        games = {"a": self.discriminator_a, "b": self.discriminator_b}
+        return {name: term for portion in self._portions(images) for name, term in portion().items()}
+
+    def journey_terms(self, here: str, there: str, images: Images) -> Terms:
+        """From domain `here` to `there` and back: the game, the cycle and the gradients' consistency."""
+        config = self.config
+        judge = {"a": self.discriminator_a, "b": self.discriminator_b}[there]
+        image = {"a": images.a, "b": images.b}[here]
+        fake = images[f"fake_{there}"]
         terms = {
-            f"adversarial_{name}": config.adversarial
-            * generator_loss(self.judge(discriminator, graph[f"fake_{name}"]), config.mode)
-            for name, discriminator in games.items()
+            f"adversarial_{there}": config.adversarial * generator_loss(self.judge(judge, fake), config.mode),
+            f"cycle_{here}": config.cycle * l1(images[f"back_{here}"], image),
         }
-        terms |= cycle_terms(config.cycle, graph, a, b)
-        if "same_a" in graph:
-            terms["identity_a"] = config.identity * l1(graph["same_a"], a)
-            terms["identity_b"] = config.identity * l1(graph["same_b"], b)
         if config.gradient:
-            terms["gradient_a"] = config.gradient * 0.5 * (1 - gradient_consistency(graph["fake_b"], a))
-            terms["gradient_b"] = config.gradient * 0.5 * (1 - gradient_consistency(graph["fake_a"], b))
+            terms[f"gradient_{here}"] = config.gradient * 0.5 * (1 - gradient_consistency(fake, image))
         return terms
+
+    def identity_terms(self, domain: str, images: Images) -> Terms:
+        """A generator should leave an image of its own target domain as it is."""
+        image = {"a": images.a, "b": images.b}[domain]
+        return {f"identity_{domain}": self.config.identity * l1(images[f"same_{domain}"], image)}
 
     def discriminators_loss(self, graph: Graph, batch: Batch, draw: Generator) -> Terms:
         """Each discriminator on images of its domain and on earlier or fresh translations into it."""

@@ -128,6 +128,18 @@ def _hidden(verdict: Tensor | Sequence[Tensor]) -> Sequence[Tensor]:
     return [] if isinstance(verdict, Tensor) else verdict[:-1]
 
 
+def vgg_of(networks: Mapping[str, nn.Module], file: str, *, wanted: bool) -> nn.Module | None:
+    """Frozen features: the network "vgg" if there is one, else, where they are wanted, VGG19 with weights of `file`.
+
+    Raises:
+        ModelError: no file was given, or it does not hold VGG19's weights.
+    """
+    if "vgg" in networks or not wanted:
+        return networks.get("vgg")
+    with torch.device("cpu"):  # they are read from a file also where networks are built without memory
+        return Vgg19Features(Path(file) if file else None)
+
+
 class PairedAdversarial(Regime):
     """min_G max_D of how well D tells (x, y) from (x, G(x)), plus distances of G(x) to y.
 
@@ -146,9 +158,7 @@ class PairedAdversarial(Regime):
         super().__init__()
         self.generator = networks["generator"]
         self.discriminator = networks["discriminator"]
-        self.vgg: nn.Module | None = networks.get("vgg")
-        if self.vgg is None and (config.style or config.content):
-            self.vgg = Vgg19Features(Path(config.vgg) if config.vgg else None)
+        self.vgg = vgg_of(networks, config.vgg, wanted=bool(config.style or config.content))
         self.config = config
         self.accuracy = Accuracy()
         self.needs = ("source", "target", *voxel_needs(config))  # the config decides

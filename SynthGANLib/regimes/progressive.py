@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from SynthGANLib.losses import discriminator_loss, drift, generator_loss, gradient_penalty
 from SynthGANLib.networks.progressive import ProgressiveDiscriminator, ProgressiveGenerator
+from SynthGANLib.networks.sampler import Sampler
 from SynthGANLib.regimes.base import Batch, Graph, Regime, Terms, noise
 
 
@@ -53,7 +54,8 @@ class Progressive(Regime):
         self.generator = cast(ProgressiveGenerator, networks["generator"])
         self.critic = cast(ProgressiveDiscriminator, networks["critic"])
         self.config = config
-        self.register_buffer("images_seen", torch.zeros((), dtype=torch.int64))
+        # never on "meta": it decides the level also where no weights are wanted
+        self.register_buffer("images_seen", torch.zeros((), dtype=torch.int64, device="cpu"))
 
     def growth(self) -> tuple[int, float]:
         """Level and how far it is faded in, now."""
@@ -95,6 +97,12 @@ class Progressive(Regime):
 
     def exported(self) -> Mapping[str, nn.Module]:
         return {"forward": self.generator}
+
+    def usable(self) -> Mapping[str, nn.Module]:
+        """The generator up to the highest level that has been faded in whole."""
+        level, alpha = self.growth()
+        grown = level if alpha >= 1.0 else level - 1
+        return {"forward": Sampler.over(self.generator, self.generator.code, level=grown)}
 
     def watch(self, graph: Graph) -> dict[str, float]:
         """Level, how far it is faded in, and the critic's estimate of the distance."""

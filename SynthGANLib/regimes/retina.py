@@ -12,7 +12,8 @@ from torch.nn import functional as F
 
 from SynthGANLib.losses import discriminator_loss, generator_loss, l1
 from SynthGANLib.losses.precision import in_float32
-from SynthGANLib.networks.vessel import VesselAutoencoder
+from SynthGANLib.networks.sampler import Sampler
+from SynthGANLib.networks.vessel import RetinaSynthesis, VesselAutoencoder
 from SynthGANLib.regimes.base import Batch, Graph, Regime, Terms, noise
 from SynthGANLib.regimes.verdict import Accuracy, logits_of
 
@@ -87,7 +88,13 @@ class Retina(Regime):
         return cast(Tensor, self.renderer(batch["source"]))
 
     def exported(self) -> Mapping[str, nn.Module]:
-        return {"forward": self.renderer}
+        """The renderer; and from a code the photograph, and the vessels that the same code gives."""
+        code, whole = self.autoencoder.code, RetinaSynthesis.of(self.autoencoder, self.renderer)
+        return {
+            "forward": self.renderer,
+            "sample": Sampler.over(whole, code, begin=1),
+            "sample-source": Sampler.over(whole, code, end=1),
+        }
 
     def watch(self, graph: Graph) -> dict[str, float]:
         """How often the discriminator is right."""

@@ -6,11 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import cast
 
+import torch
 from torch import Generator, Tensor, nn
+from torch.nn import functional
 
-from SynthGANLib.losses import discriminator_loss, generator_loss, l1, unit_kl
-from SynthGANLib.networks.unit import ReverseUnit, UnitTranslator
+from SynthGANLib.losses import discriminator_loss, generator_loss, l1, l2, unit_kl
+from SynthGANLib.losses.precision import in_float32
+from SynthGANLib.networks.unit import PaperUnit, UnitTranslator
 from SynthGANLib.regimes.base import Batch, Graph, Regime, Terms, noise
+from SynthGANLib.regimes.paired import vgg_of
 from SynthGANLib.regimes.verdict import Accuracy
 
 
@@ -23,6 +27,9 @@ class UnitConfig:
             discriminators' losses.
         within, cycle: mean absolute errors of an image decoded in its own domain, and after the way there and back.
         code, cycle_code: divergence of the codes from the standard normal distribution, of images and of translations.
+        perceptual: squared difference of an image's and its translation's deepest features by VGG19 (the released
+            program: by VGG16), each feature map with mean 0 and variance 1; 1 in the released program, 0 here, for it
+            needs a file. vgg: file of VGG19's weights.
     """
 
     mode: str = "lsgan"
@@ -32,6 +39,8 @@ class UnitConfig:
     cycle: float = 10.0
     code: float = 0.01
     cycle_code: float = 0.01
+    perceptual: float = 0.0
+    vgg: str = ""
 
 
 PAPER = UnitConfig(
@@ -42,8 +51,9 @@ PAPER = UnitConfig(
 class Unit(Regime):
     """Variational autoencoders of both domains, whose codes are exchanged, against one discriminator for each.
 
-    Networks: "generator" (a `UnitTranslator`), "discriminator_a", "discriminator_b" (logits, or a list of them, one
-    for each scale). Codes get standard normal noise in training.
+    Networks: "generator" (a `UnitTranslator` or a `PaperUnit`), "discriminator_a", "discriminator_b" (logits, or a list
+    of them, one for each scale); optionally "vgg", frozen features, else VGG19 with the weights of `config.vgg`, where
+    there is a perceptual term. Codes get standard normal noise in training.
     """
 
     groups: Mapping[str, tuple[str, ...]] = {
@@ -54,10 +64,11 @@ class Unit(Regime):
 
     def __init__(self, networks: Mapping[str, nn.Module], config: UnitConfig) -> None:
         super().__init__()
-        self.generator = cast(UnitTranslator, networks["generator"])
+        self.generator = cast(UnitTranslator | PaperUnit, networks["generator"])
         self.discriminator_a = networks["discriminator_a"]
         self.discriminator_b = networks["discriminator_b"]
         self.config = config
+        self.vgg = vgg_of(networks, config.vgg, wanted=bool(config.perceptual))
         self.accuracy = Accuracy()
 
     def graph(self, batch: Batch, draw: Generator) -> Graph:
@@ -96,17 +107,29 @@ class Unit(Regime):
                 terms[f"cycle_{name}"] = config.cycle * l1(graph[f"back_{name}"], real)
                 terms[f"code_{name}"] = config.code * unit_kl(graph[f"code_{name}"])
                 terms[f"cycle_code_{name}"] = config.cycle_code * unit_kl(graph[f"again_{name}"])
+        if turn == "generator" and self.vgg is not None:
+            for name, origin in (("a", batch["target"]), ("b", batch["source"])):
+                with torch.no_grad():
+                    wanted = self.vgg(origin)[-1]
+                distance = feature_distance(self.vgg(graph[f"fake_{name}"])[-1], wanted)
+                terms[f"perceptual_{name}"] = config.perceptual * distance
         return terms
 
     def predict(self, batch: Batch, draw: Generator) -> Tensor:
         return cast(Tensor, self.generator(batch["source"]))
 
     def exported(self) -> Mapping[str, nn.Module]:
-        return {"forward": self.generator, "backward": ReverseUnit.of(self.generator)}
+        return {"forward": self.generator, "backward": self.generator.reverse()}
 
     def watch(self, graph: Graph) -> dict[str, float]:
         """How often the discriminators are right."""
         return self.accuracy.numbers()
+
+
+@in_float32
+def feature_distance(found: Tensor, wanted: Tensor) -> Tensor:
+    """Mean squared difference of features (B, C, y, x), every map of which is brought to mean 0 and variance 1."""
+    return l2(functional.instance_norm(found), functional.instance_norm(wanted))
 
 
 def _noisy(code: Tensor, draw: Generator) -> Tensor:

@@ -120,8 +120,8 @@ def head_card(config: Config, record: dict[str, Any], metrics: dict[str, Any]) -
                 f"{GRID_MM:g} mm"
             ),
             "loss": (
-                "absolute error in HU and cross-entropy of five tissues; in the first cycle bone and enclosed air weigh "
-                "2 to 2.5 times as much"
+                "absolute error in HU and cross-entropy of five tissues; in the first cycle bone and enclosed air "
+                "weigh 2 to 2.5 times as much"
             ),
             "optimiser": f"AdamW, {_cycles(config)}; weights averaged ({config.ema:g})",
             "seed": config.seed,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 import re
 from collections.abc import Mapping
@@ -53,7 +52,8 @@ def make_card(about: About, setup: Setup, data: Mapping[str, Any], way: str, net
     Args:
         data: what `Feed.describe` says; "source" may be missing among its sides: then `net` is a Sampler, which makes
             images from noise, or an Inpainter, whose source is the target with the hole as one more channel.
-        way: "forward", or "backward" with the sides exchanged.
+        way: "backward" with the sides exchanged; "sample-source" for a Sampler of the source's side; all others make
+            the target.
         net: name and arguments that build the network anew. network: it itself, for its `multiple`.
 
     Raises:
@@ -65,11 +65,14 @@ def make_card(about: About, setup: Setup, data: Mapping[str, Any], way: str, net
     if "source" not in sides and way == "backward":
         raise InputError("A model that was trained on one kind of images has no way back.")
     if "source" not in sides:
-        sides["source"] = NOISE if sampled else _with_hole(sides["target"])
-        scales["source"] = {"kind": "zscore"} if sampled else scales["target"]
+        sides["source"], scales["source"] = _with_hole(sides["target"]), scales["target"]
     if way == "backward":
         sides = {"source": sides["target"], "target": sides["source"]}
         scales = {"source": _as_source(scales["target"], sides["source"]), "target": _as_target(scales["source"])}
+    if way == "sample-source":
+        sides["target"], scales["target"] = sides["source"], _drawn(sides["source"], scales["source"])
+    if sampled:
+        sides["source"], scales["source"] = NOISE, {"kind": "zscore"}
     source, target = sides["source"], sides["target"]
     return Card(
         id=about.id,
@@ -89,72 +92,12 @@ def make_card(about: About, setup: Setup, data: Mapping[str, Any], way: str, net
         licence=about.licence,
         intended_use=about.intended_use,
         normalisers=scales,
-        mask="none" if "source" not in data["sides"] else data["mask"],
+        mask="none" if sampled or "source" not in data["sides"] else data["mask"],
         training=about.training,
         metrics=about.metrics,
         citation=about.citation,
         vector=VectorSpec(TOLERANCE),
     )
-
-
-def net_of(setup: Setup, networks: Mapping[str, nn.Module], exported: nn.Module) -> Net:
-    """Name and arguments that build `exported` anew.
-
-    It is one of the setup's `networks`; or a network of another name over the same weights, with the same arguments
-    (the way back of UNIT); or one whose arguments are networks of the setup, by their names there.
-
-    Raises:
-        InputError: none of these.
-    """
-    from SynthGANLib.networks import NETWORKS
-
-    for name, network in networks.items():
-        if network is exported:
-            return setup.networks[name]
-    kind = type(exported).__name__
-    if kind in NETWORKS:
-        wanted = inspect.signature(NETWORKS[kind]).parameters
-        if wanted and set(wanted) <= set(setup.networks):
-            nets = {name: setup.networks[name] for name in wanted}
-            return Net(kind, {name: {"name": net.name, "arguments": net.arguments} for name, net in nets.items()})
-        weights = {id(parameter) for parameter in exported.parameters()}
-        for name, network in networks.items():
-            if weights == {id(parameter) for parameter in network.parameters()}:
-                return Net(kind, setup.networks[name].arguments)
-    raise InputError(f"The exported network '{kind}' cannot be built from the setup's networks.")
-
-
-def wrapped(net: Net, generator: nn.Module, label: int | None = None) -> tuple[Net, nn.Module]:
-    """A network trained on one kind of images as one from image to image, over the same weights.
-
-    A generator from codes (it has an attribute `code`, their length) becomes a Sampler, which makes images of class
-    `label` (0 if None) where there are classes; any other fills holes and becomes an Inpainter.
-    """
-    inner = {"name": net.name, "arguments": dict(net.arguments)}
-    code = getattr(generator, "code", None)
-    if not isinstance(code, int):
-        return Net("Inpainter", {"stage": inner}), inpainter_over(generator)
-    if label is None and net.arguments.get("classes"):
-        label = 0
-    return Net("Sampler", {"generator": inner, "code": code, "label": label}), sampler_over(generator, code, label)
-
-
-def sampler_over(generator: nn.Module, code: int, label: int | None) -> nn.Module:
-    """A Sampler of this very generator, not of a new one."""
-    from SynthGANLib.networks.sampler import Sampler
-
-    sampler = Sampler({"name": "Identity"}, code=code, label=label)
-    sampler.generator = generator
-    return sampler.train(generator.training)
-
-
-def inpainter_over(generator: nn.Module) -> nn.Module:
-    """An Inpainter with this very network."""
-    from SynthGANLib.networks.cascade import Inpainter
-
-    inpainter = Inpainter({"name": "Identity", "arguments": {}})
-    inpainter.stage = generator
-    return inpainter.train(generator.training)
 
 
 def identifier(*words: str) -> str:
@@ -178,7 +121,7 @@ def with_metrics(card: Card, metrics: Mapping[str, Any]) -> Card:
 
 
 def _with_hole(side: Mapping[str, Any]) -> dict[str, Any]:
-    """Images like the target's with one more channel: above the middle of the range where there is a hole."""
+    """Images like the target's with one more channel: 1 where there is a hole, 0 elsewhere."""
     unit = "1" if side["unit"] == "RGB" else side["unit"]
     return {**side, "unit": unit, "channels": side["channels"] + 1}
 
@@ -221,6 +164,11 @@ def _as_source(scale: Mapping[str, Any], side: Mapping[str, Any]) -> dict[str, A
     if side["modality"] == "MR" and side["unit"] == "1":
         return {"kind": "percentile"}
     return dict(scale)
+
+
+def _drawn(side: Mapping[str, Any], scale: Mapping[str, Any]) -> dict[str, Any]:
+    """The normaliser of sources made from noise; those of drawings come as how much of it is there, -1 to 1."""
+    return {"kind": "window", "low": 0.0, "high": 1.0} if side["unit"] == "label" else _as_target(scale)
 
 
 def _as_target(scale: Mapping[str, Any]) -> dict[str, Any]:

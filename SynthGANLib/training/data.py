@@ -20,6 +20,7 @@ from SynthGANLib.grid import Array
 from SynthGANLib.recipes.base import Setup
 from SynthGANLib.training.cases import UNMASKED, Corrupt, Loaded, Spatial, load_case
 from SynthGANLib.training.datalist import Case, DataList, Kind, Side
+from SynthGANLib.training.degradations import Degradation, degradation_of, in_words
 from SynthGANLib.training.patches import Augment, Cutter, Shape, View, views
 from SynthGANLib.training.scaling import Scaling, choose
 from SynthGANLib.volume import Volume
@@ -32,11 +33,15 @@ _PAIR = ("source", "target")
 
 @dataclass(frozen=True)
 class Stream:
-    """Cases that are drawn from together: `suffix` of the batch's keys, sides wanted, and the cases' indices."""
+    """Cases that are drawn from together: `suffix` of the batch's keys, sides wanted, and the cases' indices.
+
+    `folds`: the pool parted by subject, for a training that keeps estimates of a case apart from its own target.
+    """
 
     suffix: str
     sides: tuple[str, ...]
     pool: tuple[int, ...]
+    folds: tuple[tuple[int, ...], ...] = ()
 
 
 class Feed:
@@ -47,6 +52,7 @@ class Feed:
             there is none. Those that fit themselves to a volume are unfitted.
         scalings: the same sides -> all that turns a volume into network numbers.
         batch_size: items of a batch of this process.
+        corrupt: makes the sources from the targets; None where they are the list's own, or not wanted.
     """
 
     def __init__(
@@ -67,13 +73,14 @@ class Feed:
         """Nothing is read yet, except where a normaliser depends on the training set.
 
         Args:
-            cases: the data list. setup: gives dims, patch, batch (of all processes together), channels, normalisers.
+            cases: the data list. setup: gives dims, patch, batch (of all processes together), channels, normalisers,
+                and `corrupt`, by which the sources of pairs are made where the list has no sources.
             seed: decides every draw. rank, world: this process and how many there are.
             cache: see `CACHE`.
             needs: kind of data to draw, if another than the list's: an unpaired recipe can be fed from pairs.
             spatial: grid and planes; LPS, the images' own spacing and axial slices if None.
             augment: random changes of the patches; the defaults of `Augment` if None.
-            corrupt: makes the source of a restoration from the target; each case is degraded once.
+            corrupt: makes the sources from the targets, whatever list and setup say; each case is degraded once.
             workers: threads that draw ahead; they change when a batch is drawn, never what it holds.
 
         Raises:
@@ -89,12 +96,13 @@ class Feed:
                 next_step=f"Choose a batch that is a multiple of {world}.",
             )
         self.data, self.setup, self.seed, self.rank, self.world = cases, setup, seed, rank, world
-        self.spatial, self.augment, self.corrupt = spatial or Spatial(), augment or Augment(), corrupt
+        self.spatial, self.augment = spatial or Spatial(), augment or Augment()
         self.kind: Kind = needs or cases.kind
         self.batch_size = setup.batch // world
-        if corrupt is None:
+        self.corrupt = corrupt or self._degradation()
+        if self.corrupt is None:
             cases.require("the recipe", self.kind)
-        self.streams = self._streams()
+        self.streams = tuple(self._folded(stream) for stream in self._streams())
         self.sides = {name: self._side(name) for name in _PAIR if any(name in s.sides for s in self.streams)}
         self._check_channels()
         self._shape = Shape(setup.patch, self.spatial.axis, self.spatial.orientation, self.spatial.neighbours)
@@ -103,7 +111,7 @@ class Feed:
         self._cutter = self._make_cutter()
         self._cache: OrderedDict[tuple[int, tuple[str, ...]], list[View]] = OrderedDict()
         self._cache_bytes, self._lock = cache, Lock()
-        self._orders: dict[int, tuple[int, Array]] = {}
+        self._orders: dict[tuple[int, int], tuple[int, Array]] = {}
         self._pool = ThreadPoolExecutor(workers, "feed") if workers else None
         self._workers = workers
         self._ahead: dict[int, Future[dict[str, Tensor]]] = {}
@@ -112,7 +120,8 @@ class Feed:
         """The batch of a step (0, 1, ...): (B, C, [z,] y, x) float32 by key, and "label" (B,) int64 if there are any.
 
         Keys are those of `regimes.base.Batch`; "mask" is 1 in the body, and "weight" and "regions" (label numbers)
-        are there if the list has them.
+        are there if the list has them. Where the setup's config has `folds`, all items of a batch are of one fold, and
+        "fold" (B,) int64 says which.
         """
         if self._pool is None:
             return self._draw(step)
@@ -123,6 +132,21 @@ class Feed:
         for stale in [number for number in self._ahead if number not in wanted]:
             self._ahead.pop(stale).cancel()
         return self._ahead.pop(step).result()
+
+    @property
+    def origin(self) -> str:
+        """A sentence on where the sources come from, for a setup that could also make them; "" for all others."""
+        if self.corrupt is not None:
+            return f"The sources are made of the targets by {in_words(self.degradation)}."
+        known = degradation_of(self.setup.corrupt)
+        return f"The sources are those of the data list; {known.kind} is not used." if known else ""
+
+    @property
+    def degradation(self) -> dict[str, Any]:
+        """Kind and arguments of what makes the sources; empty where they are not made."""
+        if isinstance(self.corrupt, Degradation):
+            return self.corrupt.to_json()
+        return {} if self.corrupt is None else {"kind": getattr(self.corrupt, "__name__", "a function")}
 
     def close(self) -> None:
         """Stop the threads that draw ahead."""
@@ -164,6 +188,7 @@ class Feed:
             },
             "sides": {name: side.to_json() for name, side in self.sides.items()},
             "normalisers": self.normalisers,
+            "degradation": self.degradation,
             "target_units": self._target_units(),
             "mask": "none" if next(iter(self.sides.values())).unit in UNMASKED else "body",
             "spatial": {**asdict(self.spatial), "patch": list(self.setup.patch)},
@@ -181,7 +206,7 @@ class Feed:
         """Item `number` of the batch that all processes draw together."""
         item: dict[str, Tensor] = {}
         for place, stream in enumerate(self.streams):
-            index = self._index(place, stream, step * self.setup.batch + number)
+            fold, index = self._index(place, stream, step, number)
             random = RandomState(SeedSequence((self.seed, 1, place, step, number)).generate_state(4))
             several = self._views(index, stream.sides)
             patch = self._cutter.draw(several[random.randint(len(several))], random)
@@ -190,16 +215,22 @@ class Feed:
             label = self.data.training[index].label
             if label is not None and "target" in stream.sides:
                 item["label" + stream.suffix] = torch.tensor(label)
+            if stream.folds:
+                item["fold" + stream.suffix] = torch.tensor(fold)
         return item
 
-    def _index(self, place: int, stream: Stream, count: int) -> int:
-        """Which case is the `count`-th of a stream: every epoch is a permutation of its pool."""
-        epoch, position = divmod(count, len(stream.pool))
-        known = self._orders.get(place)
+    def _index(self, place: int, stream: Stream, step: int, number: int) -> tuple[int, int]:
+        """The fold that a step draws from (0 without folds), and its case: every epoch is a permutation of the pool."""
+        pools = stream.folds or (stream.pool,)
+        turn, fold = divmod(step, len(pools))
+        pool = pools[fold]
+        epoch, position = divmod(turn * self.setup.batch + number, len(pool))
+        known = self._orders.get((place, fold))
         if known is None or known[0] != epoch:
-            order = np.random.default_rng(SeedSequence((self.seed, 2, place, epoch))).permutation(len(stream.pool))
-            known = self._orders[place] = (epoch, order)
-        return stream.pool[int(known[1][position])]
+            key = (self.seed, 2, place, epoch, fold) if stream.folds else (self.seed, 2, place, epoch)
+            order = np.random.default_rng(SeedSequence(key)).permutation(len(pool))
+            known = self._orders[place, fold] = (epoch, order)
+        return fold, pool[int(known[1][position])]
 
     def _streams(self) -> tuple[Stream, ...]:
         every = self.data.training
@@ -214,7 +245,28 @@ class Feed:
             return (both, *(Stream("_unpaired", (side,), has[side]) for side in _PAIR))
         return (both,)
 
+    def _folded(self, stream: Stream) -> Stream:
+        """The stream with its cases parted by subject, where the setup's config asks for folds."""
+        count = int(getattr(self.setup.config, "folds", 0))
+        if not count:
+            return stream
+        every = sorted({self.data.training[index].subject for index in stream.pool})
+        if len(every) < count:
+            raise InputError(
+                f"The data list '{self.data.name}' has {len(every)} subjects to train on, and {count} folds are asked.",
+                next_step="Set config.folds to fewer, or to 0 for none.",
+            )
+        order = np.random.default_rng(SeedSequence((self.seed, 4))).permutation(len(every))
+        fold_of = {every[subject]: place % count for place, subject in enumerate(order)}
+        folds = [[i for i in stream.pool if fold_of[self.data.training[i].subject] == fold] for fold in range(count)]
+        return replace(stream, folds=tuple(tuple(fold) for fold in folds))
+
     # What it is drawn from
+
+    def _degradation(self) -> Degradation | None:
+        """What the setup makes sources by, where pairs are wanted and the list has targets only."""
+        wanted = self.kind == "paired" and self.data.source is None
+        return degradation_of(self.setup.corrupt) if wanted else None
 
     def _side(self, name: str) -> Side:
         return self.data.side("target" if self.corrupt else name)

@@ -9,15 +9,15 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
 from SynthGANLib.errors import InputError
 from SynthGANLib.inference.devices import resolve_device
 from SynthGANLib.recipes.base import Setup
-from SynthGANLib.regimes.base import Graph, Regime, Terms, sum_of
+from SynthGANLib.regimes.base import Batch, Graph, Regime, Terms, sum_of
 from SynthGANLib.training import checkpoint
 from SynthGANLib.training.batches import Batches, Feed
 from SynthGANLib.training.distributed import World
@@ -55,7 +55,6 @@ def train(
     resume: bool = False,
     device: str = "auto",
     amp: Amp = "none",
-    warm_up: int = 0,
     validator: Validator | None = None,
     validate_every: int = 1000,
     save_every: int = 1000,
@@ -74,7 +73,6 @@ def train(
         resume: take up the newest checkpoint in `out` that can be read (the beginning, if there is none yet).
         device: for a single process; `world` (from `distributed.joined`) brings its own.
         amp: arithmetic of the forward pass; weights, losses and optimisers stay in float32.
-        warm_up: steps in which the rates rise to their value.
         validator: measures the networks every `validate_every` steps and at the end, in the first process only; None
             for no validation.
         full_disk: go on without the checkpoint that could not be written, or stop (InputError); at the end it stops.
@@ -94,7 +92,7 @@ def train(
     about = checkpoint.plain(
         {
             "setup": checkpoint.fingerprint(setup),
-            "run": {"seed": seed, "amp": amp, "warm_up": warm_up, "processes": world.size},
+            "run": {"seed": seed, "amp": amp, "processes": world.size},
             "data": feed.describe(),
         }
     )
@@ -115,7 +113,7 @@ def train(
     ):
         while state.step < setup.steps:
             step = regime.step = state.step
-            factor = set_rates(state.optimisers, setup, step, warm_up)
+            factor = set_rates(state.optimisers, setup, step, setup.warm_up)
             batch = batches.take(step)
             turns = regime.turns(step)
 
@@ -124,8 +122,7 @@ def train(
                 graph = regime.graph(batch, draw)
             for turn in turns:
                 only(regime, (turn,))
-                with _autocast(world.device, amp):
-                    terms = regime.loss(turn, graph, batch, draw)
+                terms = _loss(turn, graph, batch, state, amp)
                 norm = _update(turn, terms, state, setup.clip, world)
                 if norm is None:
                     network = nn.ModuleList(regime.networks(turn))
@@ -170,6 +167,33 @@ def only(regime: Regime, turns: Sequence[str]) -> None:
             parameter.requires_grad_(True)
 
 
+@runtime_checkable
+class Portioned(Protocol):
+    """A regime whose losses fall into parts with separate computations."""
+
+    def portions(self, turn: str, graph: Graph, batch: Batch, draw: Generator) -> Sequence[Callable[[], Terms]]:
+        """Functions to be called in order, each after the gradients of the one before; together the terms of `loss`."""
+
+
+def _loss(turn: str, graph: Graph, batch: Batch, state: State, amp: str) -> Terms:
+    """The terms of a turn. Of a `Portioned` regime only the last portion's are still to be backpropagated: the
+    gradients of the others are in place, what they were computed from is freed, and they are constants of the sum."""
+    regime, draw = state.regime, state.draw
+    done: Terms = {}
+    portions: Sequence[Callable[[], Terms]] = [lambda: regime.loss(turn, graph, batch, draw)]
+    if isinstance(regime, Portioned):
+        portions = regime.portions(turn, graph, batch, draw)
+    *early, last = portions
+    state.optimisers[turn].zero_grad(set_to_none=True)
+    for portion in early:
+        with _autocast(state.device, amp):
+            terms = portion()
+        state.scalers[turn].scale(sum_of(terms)).backward()  # type: ignore[no-untyped-call]
+        done |= {name: value.detach() for name, value in terms.items()}
+    with _autocast(state.device, amp):
+        return {**done, **last()}
+
+
 def _update(turn: str, terms: Terms, state: State, clip: float, world: World) -> Tensor | None:
     """Backward and one step of a turn's optimiser; returns the gradient's norm, None if it or the loss is not finite.
 
@@ -177,7 +201,6 @@ def _update(turn: str, terms: Terms, state: State, clip: float, world: World) ->
     """
     optimiser, scaler = state.optimisers[turn], state.scalers[turn]
     total = sum_of(terms)
-    optimiser.zero_grad(set_to_none=True)
     scaler.scale(total).backward()  # type: ignore[no-untyped-call]
     gradients = [p.grad for p in state.regime.parameters_of(turn) if p.grad is not None]
     loss = total.detach().clone()
@@ -209,14 +232,14 @@ def _watched(regime: Regime, graph: Graph) -> dict[str, float]:
 
 
 def _validate(out: Path, state: State, validator: Validator, reports: Reports) -> None:
-    """Measure the networks that would be exported; keep the weights if they are the best so far.
+    """Measure the networks that would be exported now; keep the weights if they are the best so far.
 
     Nothing here touches the training: copies are measured, and random numbers are put back.
     """
     averaged = state.average.instead_of if state.average is not None else contextlib.nullcontext
     cuda = [state.device] if state.device.type == "cuda" else []
     with averaged():
-        copies = {way: copy.deepcopy(network).eval() for way, network in state.regime.exported().items()}
+        copies = {way: copy.deepcopy(network).eval() for way, network in state.regime.usable().items()}
     with torch.random.fork_rng(devices=cuda):
         report = validator(copies, state.device)
     reports.validation(state.step, report.metrics, report.text, report.pictures)
@@ -241,6 +264,8 @@ def _check(setup: Setup, out: Path, amp: str, resume: bool, world: World) -> Non
         raise InputError(f"The device '{world.device}' does not compute in fp16.", next_step="Choose bf16 or none.")
     if setup.steps < 1:
         raise InputError(f"A run of {setup.steps} steps trains nothing.", next_step="Set 'steps' to 1 or more.")
+    if setup.warm_up < 0:
+        raise InputError(f"A warm-up of {setup.warm_up} steps is none.", next_step="Set 'warm_up' to 0 or more.")
     if not resume and checkpoint.steps_of(out):
         raise InputError(
             f"The folder '{out}' holds a run already.", next_step="Continue it with --resume, or choose another folder."

@@ -9,21 +9,25 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Generator, nn
+from torch import Generator
 
 from SynthGANLib.card import Card
 from SynthGANLib.errors import InputError
+from SynthGANLib.folders import check_target
 from SynthGANLib.model import Model
 from SynthGANLib.recipes.base import Net, Recipe, Setup
 from SynthGANLib.regimes.base import Regime
 from SynthGANLib.training import checkpoint
-from SynthGANLib.training.cards import About, identifier, make_card, net_of, vector_shape, wrapped
+from SynthGANLib.training.cards import About, identifier, make_card, vector_shape
+from SynthGANLib.training.degradations import in_words
 from SynthGANLib.training.engine import BEST
 from SynthGANLib.training.record import Record, read_record
 from SynthGANLib.training.state import built
 from SynthGANLib.training.validate import PROTOCOLS
+from SynthGANLib.training.wrapping import exported
 
-BACKWARD = "-backward"
+UNMEASURED = ("backward", "sample", "sample-source")
+"""Ways that no validation goes; the numbers of the way forward say nothing of them."""
 
 
 @dataclass(frozen=True)
@@ -36,22 +40,31 @@ class Weights:
 
 
 def export(
-    run: str | Path, out: str | Path, *, recipe: Recipe | None = None, force: bool = False, **words: str
+    run: str | Path,
+    out: str | Path,
+    *,
+    recipe: Recipe | None = None,
+    label: int | None = None,
+    force: bool = False,
+    **words: str,
 ) -> dict[str, Path]:
-    """Write the run's model folder to `out`, and the way back, where the regime has one, to `out` + "-backward".
+    """Write the run's model folder to `out`, and others, where the regime has any, to `out` + "-" + their way.
 
-    The weights are the best ones by validation, else those of the last checkpoint (averaged if the setup averages).
+    The ways are "backward"; "sample" and "sample-source", which make target and source from noise; and "class-0",
+    "class-1", ... for each class of a generator with classes. The weights are the best ones by validation, else those
+    of the last checkpoint (averaged if the setup averages).
 
     Args:
         recipe: the run's recipe, if it is not one of `SynthGANLib.recipes`.
+        label: only this class, into `out`.
         force: replace model folders that are there.
         words: fields of `About` (id, title, licence, anatomy, ...) in place of the defaults.
 
     Returns:
-        the folders by direction.
+        the folders by way.
 
     Raises:
-        InputError: no run, no weights in it, or words that a card does not have.
+        InputError: no run, no weights in it, no such class, or words that a card does not have.
         ModelError: a folder exists, cannot be written, or the network does not keep what its card promises.
     """
     run, out = Path(run), Path(out)
@@ -63,37 +76,25 @@ def export(
     setup = record.setup(recipe)
     networks, regime = built(setup)
     weights = _load(run, regime)
+    regime.step = max(0, weights.step - 1)  # what is trained by then is exported
+    found = exported(setup, networks, regime, record.data, label=label)
     about = _about(recipe, setup, record, weights, words)
-    written: dict[str, Path] = {}
-    for way, (net, network) in exported(setup, networks, regime, alone=recipe.data == "unconditional").items():
-        path = out if way == "forward" else out.with_name(out.name + BACKWARD)
-        card = make_card(about if way == "forward" else _backward(about), setup, record.data, way, net, network)
+    written = {way: out if way == "forward" else out.with_name(f"{out.name}-{way}") for way in found}
+    for path in written.values():
+        check_target(path, force=force)  # before the first is written
+    for way, (net, network) in found.items():
+        card = make_card(_worded(about, record, way, net), setup, record.data, way, net, network)
         # a vector like what the normaliser gives: bounded, smooth enough, the same in every export
         given = torch.randn(vector_shape(card), generator=Generator().manual_seed(record.seed)).clamp(-1.0, 1.0)
-        Model.build(card, network, given).save(path, force=force)
-        written[way] = path
+        Model.build(card, network, given).save(written[way], force=force)
     return written
-
-
-def exported(
-    setup: Setup, networks: Mapping[str, nn.Module], regime: Regime, *, alone: bool
-) -> dict[str, tuple[Net, nn.Module]]:
-    """The networks a user runs, by direction, with what builds them anew.
-
-    `alone`: trained on one kind of images; what it exports is not from image to image then and is wrapped so.
-    """
-    found: dict[str, tuple[Net, nn.Module]] = {}
-    for way, network in regime.exported().items():
-        net = net_of(setup, networks, network)
-        found[way] = wrapped(net, network) if alone and net.name not in ("Sampler", "Inpainter") else (net, network)
-    return found
 
 
 def draft_card(recipe: Recipe, setup: Setup, data: Mapping[str, Any]) -> Card:
     """The card of the forward network while it is trained: grid, normalisers and units for its validation."""
     with torch.device("meta"):  # only names, arguments and `multiple` are wanted: no memory for weights
         networks, regime = built(setup)
-    net, network = exported(setup, networks, regime, alone=recipe.data == "unconditional")["forward"]
+    net, network = next(iter(exported(setup, networks, regime, data).values()))
     about = About(id=_identifier(recipe, data), title=recipe.name, description=recipe.review or recipe.name)
     return make_card(about, setup, data, "forward", net, network)
 
@@ -122,12 +123,14 @@ def _about(recipe: Recipe, setup: Setup, record: Record, weights: Weights, words
     data = record.data
     sides = [data["sides"][name]["modality"] for name in ("source", "target") if name in data["sides"]]
     cases = data["training"]["cases"]
+    how = data.get("degradation")
+    made = f" The sources were made of the targets by {in_words(how)}." if how else ""
     about = About(
         id=_identifier(recipe, data),
         title=f"{recipe.review or recipe.name}: {' to '.join(sides)}"[:200],
         description=(
             f"{recipe.review or recipe.name}, trained with SynthGAN's recipe '{recipe.name}' on the data list "
-            f"'{data['name']}' ({cases} training cases). {data['description']}"
+            f"'{data['name']}' ({cases} training cases).{made} {data['description']}"
         ).strip()[:4000],
         citation=recipe.citation,
         training={
@@ -144,7 +147,7 @@ def _about(recipe: Recipe, setup: Setup, record: Record, weights: Weights, words
             "processes": record.processes,
             "versions": dict(record.versions),
         },
-        metrics=_measured(record, weights),
+        metrics=weights.metrics,
     )
     strangers = sorted(set(words) - {field.name for field in fields(About)} | ({"training", "metrics"} & set(words)))
     if strangers:
@@ -152,30 +155,44 @@ def _about(recipe: Recipe, setup: Setup, record: Record, weights: Weights, words
     return replace(about, **dict(words))  # type: ignore[arg-type]  # texts only, by the check above
 
 
-def _measured(record: Record, weights: Weights) -> dict[str, Any]:
+def _worded(about: About, record: Record, way: str, net: Net) -> About:
+    """The words for one of several folders, with the validation's numbers where they are about it."""
+    if net.name == "Inpainter":
+        about = replace(about, description=f"{about.description} {_hole_in_words(record)}"[:4000])
+    metrics = {} if way in UNMEASURED else _measured(record, about.metrics, net)
+    if way == "forward":
+        return replace(about, metrics=metrics)
+    ending = f"-{way}"
+    title = f"{about.title} ({way.replace('-', ' ')})"
+    return replace(about, id=about.id[: 64 - len(ending)] + ending, title=title[:200], metrics=metrics)
+
+
+def _hole_in_words(record: Record) -> str:
+    """What the source of an inpainting model is."""
+    units = record.data["target_units"]
+    scaled = f" The image is given in the target's units ({units})." if units.startswith("arbitrary") else ""
+    return f"The source has one channel more than the image: 1 where it is to be made up, 0 elsewhere.{scaled}"
+
+
+def _measured(record: Record, metrics: Mapping[str, float], net: Net) -> dict[str, Any]:
     """The validation's numbers with the way they were measured; nothing where none were."""
-    if not weights.metrics:
+    if not metrics:
         return {}
     unit = record.data["target_units"]
-    if "MAE" in weights.metrics:
+    if "MAE" in metrics:
         protocol = PROTOCOLS.get(record.data["sides"]["target"]["unit"], "mr")
-        how = f"{protocol}: MAE and ME ({unit}) and PSNR (dB) inside the body, means over volumes"
+        where = "a hole that the validation made" if net.name == "Inpainter" else "the body"
+        how = f"{protocol}: MAE and ME ({unit}) and PSNR (dB) inside {where}, means over volumes"
     else:
         how = f"Wasserstein distance of intensity histograms ({unit})"
+        how += ", means over the classes" if net.arguments.get("label") is not None else ""
     cases = record.data["validation"]["cases"]
-    return {"protocol": f"{how}; {cases} validation cases, by which the weights were chosen", **weights.metrics}
+    return {"protocol": f"{how}; {cases} validation cases, by which the weights were chosen", **metrics}
 
 
 def _identifier(recipe: Recipe, data: Mapping[str, Any]) -> str:
     sides = data["sides"]
     return identifier(recipe.name, *(sides[name]["modality"] for name in ("source", "target") if name in sides))
-
-
-def _backward(about: About) -> About:
-    """The words of the way back: it was not validated."""
-    return replace(
-        about, id=about.id[: 64 - len(BACKWARD)] + BACKWARD, title=f"{about.title} (way back)"[:200], metrics={}
-    )
 
 
 def _warn(sentence: str) -> None:

@@ -21,6 +21,7 @@ from SynthGANLib.card import Card, MethodSpec, SourceSpec, SpatialSpec, TargetSp
 from SynthGANLib.classical.atlas import MOST_ATLASES, Atlas, check_choices, tensors_of
 from SynthGANLib.classical.regression import LocalRegression, local_features
 from SynthGANLib.classical.regression_fit import fit_mixture, fit_ridge
+from SynthGANLib.classical.tissue_echoes import check_contrasts
 from SynthGANLib.errors import CancelledError, InputError, UnfitInputError
 from SynthGANLib.geometry import Box, conform, resample_to
 from SynthGANLib.intensity import check_values, normaliser_from_json
@@ -54,6 +55,7 @@ class Options:
         spacing: mm of the isotropic grid the model works on; None takes the first case's, made isotropic.
         seed: of every random choice. samples: most voxels a regression is fitted to.
         components, degree: of "mixture" and "ridge".
+        contrasts, echo_times: channels of the source and ms of its UTE pair, of "tissue_echoes".
         fusion, deformable: of "atlas". limit_bytes: most that its atlases may take in the folder.
         id, title, anatomy, licence, description, intended_use: of the card; "" for a text made from the recipe.
     """
@@ -63,6 +65,8 @@ class Options:
     samples: int = 200_000
     components: int = 20
     degree: int = 2
+    contrasts: tuple[str, ...] = ()
+    echo_times: tuple[float, ...] = ()
     fusion: str = "lncc"
     deformable: str = "bspline"
     limit_bytes: int = 512 * 2**20
@@ -117,7 +121,7 @@ def fit(
     cancel: Callable[[], bool] | None = None,
     **changes: Any,
 ) -> Report:
-    """Fit `recipe` ("tissue", "atlas", "mixture" or "ridge") to `cases` and write the model folder `out`.
+    """Fit `recipe` (one of `RECIPES`) to `cases` and write the model folder `out`.
 
     `changes` replace fields of `options` (`Options()` by default). The folder appears whole or not at all.
 
@@ -133,10 +137,8 @@ def fit(
         chosen = replace(options or Options(), **changes)
     except TypeError:
         raise InputError(f"A fit has no such option among {', '.join(sorted(changes))}.") from None
-    if not cases and recipe != "tissue":
-        raise InputError(
-            f"The recipe '{recipe}' needs at least one case.", next_step="Give pairs of source and target."
-        )
+    if not cases and recipe not in ("tissue", "tissue_echoes"):
+        raise InputError(f"The recipe '{recipe}' needs at least one case.", next_step="Give pairs of images.")
     run = _Run(progress or (lambda stage, fraction: None), cancel or (lambda: False))
     run.step("prepare", 0.0)
     model, facts = RECIPES[recipe](cases, chosen, run)
@@ -149,8 +151,17 @@ def fit(
 def _fit_tissue(cases: Sequence[Case], options: Options, run: _Run) -> tuple[Model, dict[str, Any]]:
     """Nothing is fitted: the method finds its classes in every image anew."""
     method = MethodSpec("classical", "tissue", {"seed": options.seed})
-    card = _card("tissue", options, method, channels=1, spacing=None, training={}, normalisers={}, vector=None)
-    return Model.build(card), {}
+    return Model.build(_card("tissue", options, method)), {}
+
+
+def _fit_tissue_echoes(cases: Sequence[Case], options: Options, run: _Run) -> tuple[Model, dict[str, Any]]:
+    """Nor is it here; the cases only have to have the channels that are named."""
+    names = options.contrasts
+    check_contrasts(names, options.echo_times)
+    if any(case.source.channels != len(names) for case in cases):
+        raise InputError(f"A source has not {len(names)} channels: {', '.join(names)}.", next_step="Give all of them.")
+    method = MethodSpec("classical", "tissue_echoes", {"contrasts": names, "echo_times": options.echo_times})
+    return Model.build(_card("tissue_echoes", options, method, channels=len(names))), {}
 
 
 def _fit_atlas(cases: Sequence[Case], options: Options, run: _Run) -> tuple[Model, dict[str, Any]]:
@@ -178,8 +189,9 @@ def _fit_atlas(cases: Sequence[Case], options: Options, run: _Run) -> tuple[Mode
     facts = {"atlases": len(atlases), "spacing": f"{spacing:g} mm", "size": f"{size / 2**20:.1f} MiB, int16"}
     arguments = {"fusion": options.fusion, "deformable": options.deformable, "seed": options.seed}
     method = MethodSpec("classical", "atlas", arguments)
-    card = _card("atlas", options, method, channels=1, spacing=spacing, training=facts, normalisers={}, vector=None)
-    return Model.build(card, tensors=tensors_of(atlases)), facts
+    return Model.build(
+        _card("atlas", options, method, spacing=spacing, training=facts), tensors=tensors_of(atlases)
+    ), facts
 
 
 def _fit_mixture(cases: Sequence[Case], options: Options, run: _Run) -> tuple[Model, dict[str, Any]]:
@@ -211,12 +223,11 @@ def _fit_ridge(cases: Sequence[Case], options: Options, run: _Run) -> tuple[Mode
     features, target, patch = _samples(cases, spacing, options, run)
     _enough(features, 1 + features.shape[1] * (features.shape[1] + 3) // 2)
     network = fit_ridge(features, target, options.degree)
-    low, high = WINDOW["low"], WINDOW["high"]
     facts = {
         "cases": len(cases),
         "voxels": len(features),
         "seed": options.seed,
-        "residual_hu": round(float(network.residual * network.target_std) * (high - low) / 2, 1),
+        "residual_hu": round(float(network.residual * network.target_std) * (WINDOW["high"] - WINDOW["low"]) / 2, 1),
     }
     arguments = {"dims": 3, "channels": network.channels, "degree": options.degree}
     return _network_model("ridge", network, arguments, patch, spacing, options, facts), facts
@@ -227,6 +238,7 @@ RECIPES: Mapping[str, Callable[[Sequence[Case], Options, _Run], tuple[Model, dic
     "mixture": _fit_mixture,
     "ridge": _fit_ridge,
     "tissue": _fit_tissue,
+    "tissue_echoes": _fit_tissue_echoes,
 }
 """The recipes of the regime R-FIT: closed form or expectation maximisation, no gradients."""
 
@@ -337,18 +349,20 @@ def _network_model(
 
 _TITLES = {
     "tissue": "Tissue classes: MR to CT",
+    "tissue_echoes": "Tissue classes of several contrasts: MR to CT",
     "atlas": "Registered atlases: MR to CT",
     "mixture": "Gaussian mixture regression: MR to CT",
     "ridge": "Polynomial regression: MR to CT",
 }
 _DESCRIPTIONS = {
     "tissue": "Fuzzy c-means clusters of one T1-weighted MR; each tissue gets its Hounsfield units.",
+    "tissue_echoes": "Fuzzy c-means clusters of several co-registered MR contrasts, the channels of one volume.",
     "atlas": "Pairs of MR and CT are registered onto the MR, and their CTs are fused. Takes minutes per atlas.",
     "mixture": "The expected HU given a voxel's MR value, local mean and local deviation, under a Gaussian mixture.",
     "ridge": "A polynomial in a voxel's MR value, local mean and local deviation, fitted by least squares.",
 }
 _CITATIONS = {
-    "tissue": "Hsu S-H et al. Phys Med Biol 2013;58:8419.",
+    **dict.fromkeys(("tissue", "tissue_echoes"), "Hsu S-H et al. Phys Med Biol 2013;58:8419."),
     "atlas": "Burgos N et al. IEEE Trans Med Imaging 2014;33:2332. Hofmann M et al. J Nucl Med 2008;49:1875.",
     "mixture": "Johansson A, Karlsson M, Nyholm T. Med Phys 2011;38:2708.",
     "ridge": "",
@@ -360,14 +374,14 @@ def _card(
     options: Options,
     method: MethodSpec,
     *,
-    channels: int,
-    spacing: float | None,
-    training: Mapping[str, Any],
-    normalisers: Mapping[str, Any],
-    vector: VectorSpec | None,
+    channels: int = 1,
+    spacing: float | None = None,
+    training: Mapping[str, Any] | None = None,
+    normalisers: Mapping[str, Any] | None = None,
+    vector: VectorSpec | None = None,
 ) -> Card:
     return Card(
-        id=options.id or f"{recipe}-mr-ct",
+        id=options.id or f"{recipe.replace('_', '-')}-mr-ct",
         version="1.0.0",
         title=options.title or _TITLES[recipe],
         description=options.description or _DESCRIPTIONS[recipe],
@@ -378,8 +392,8 @@ def _card(
         spatial=SpatialSpec(3, (8, 8, 8), (128, 128, 128), spacing=(spacing,) * 3, margin=1),
         licence=options.licence,
         intended_use=options.intended_use,
-        normalisers=normalisers,
-        training=training,
+        normalisers=normalisers or {},
+        training=training or {},
         citation=_CITATIONS[recipe],
         vector=vector,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -18,7 +18,7 @@ from SynthGANLib.networks.noise import MlpGenerator
 from SynthGANLib.networks.patch_discriminators import MultiScaleDiscriminator
 from SynthGANLib.networks.progressive import ProgressiveDiscriminator, ProgressiveGenerator
 from SynthGANLib.networks.pyramid import PyramidGenerator
-from SynthGANLib.networks.unit import UnitTranslator
+from SynthGANLib.networks.unit import PaperUnit, UnitTranslator
 from SynthGANLib.networks.vessel import VesselAutoencoder
 from SynthGANLib.regimes import (
     autoregressive,
@@ -228,9 +228,27 @@ def _staged(steps: int = 8) -> cascade.StagedCascade:
     return cascade.StagedCascade({"generator": stages(1, 2), "discriminator_2": Judge(2)}, config)
 
 
+def auto_context(steps: int = 8, folds: int = 2) -> cascade.StagedCascade:
+    """Two stages with a game each, the second on estimates out of fold."""
+    weights = paired.AdversarialWeights(l1=10.0)
+    config = cascade.CascadeConfig((weights, weights), (0.25,), steps, folds)
+    nets = {"generator": stages(1, 2), "discriminator_1": Judge(2), "discriminator_2": Judge(2)}
+    return cascade.StagedCascade(nets, config)
+
+
+def _folded_batch(draw: Generator) -> Batch:
+    return images(draw, "source", "target") | {"fold": torch.randint(2, (), generator=draw).expand(2).clone()}
+
+
 def _unit() -> unit.Unit:
     judges = {f"discriminator_{d}": MultiScaleDiscriminator(scales=2, base=2, layers=2) for d in "ab"}
     return unit.Unit({"generator": UnitTranslator(base=2, blocks=1)} | judges, unit.UnitConfig())
+
+
+def _unit_paper() -> unit.Unit:
+    judges = {f"discriminator_{d}": MultiScaleDiscriminator(scales=2, base=2, layers=2) for d in "ab"}
+    nets = {"generator": PaperUnit(base=2, blocks=1), "vgg": Features(), **judges}
+    return unit.Unit(nets, replace(unit.PAPER, perceptual=1.0))
 
 
 def _argan(**more: nn.Module) -> autoregressive.Autoregressive:
@@ -270,9 +288,11 @@ CASES: Mapping[str, Case] = {
     "medgan": Case(lambda: paired.PairedAdversarial(pair() | {"vgg": Features()}, MEDGAN)),
     "mdcsrn": Case(lambda: paired.PairedAdversarial(pair(1), SUPER_RESOLUTION)),
     "cascade": Case(_staged),
+    "auto-context": Case(auto_context, _folded_batch),
     "cycle": Case(lambda: cycle.Cycle(two_domains(), cycle.CycleConfig(pool=3, gradient=0.3))),
     "mixed": Case(_mixed, _mixed_batch),
     "unit": Case(_unit),
+    "unit-paper": Case(_unit_paper),
     "noise": Case(lambda: _noise(False), _target),
     "labelled": Case(lambda: _noise(True), _labelled_batch),
     "wgan": Case(lambda: _wasserstein(clip=0.1, penalty=0.0, schedule=CriticSchedule(2, 3, 1, 0)), _target),

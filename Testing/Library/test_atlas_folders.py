@@ -20,6 +20,7 @@ from SynthGANLib import classical
 from SynthGANLib.card import METHODS_WITH_TENSORS, MethodSpec
 from SynthGANLib.classical.atlas import Atlas, atlas_ct, atlases_of, tensors_of
 from SynthGANLib.classical.registration import Registrar
+from SynthGANLib.cli import main
 from SynthGANLib.errors import CancelledError, InputError, ModelError, UnfitInputError
 from SynthGANLib.inference import synthesize
 from SynthGANLib.inference.progress import Progress
@@ -78,6 +79,16 @@ def test_folder_is_saved_loaded_and_saved_again(stored: Path, folder: Path) -> N
     assert first.card.weights_sha256 == second.card.weights_sha256 != ""
     assert first.network is None
     second.verify()
+
+
+def test_the_page_tells_the_size_of_the_tensors(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """In the folder and on the command line alike; in no single precision, for their types differ."""
+    page = (folder / "README.md").read_text(encoding="utf-8")
+    size = (folder / WEIGHTS).stat().st_size
+    assert f"| Tensors | {size / 2**20:.1f} MiB |" in page or f"| Tensors | {size / 2**10:.0f} KiB |" in page
+    assert "stored in" not in page
+    assert main(["info", str(folder)]) == 0
+    assert capsys.readouterr().out == page
 
 
 def test_the_whole_way_of_a_head(stored: Path) -> None:

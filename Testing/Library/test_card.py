@@ -225,6 +225,8 @@ def test_text_of_the_card_shows_everything_that_was_measured() -> None:
     assert "MR (T1, T2) -> CT" in text
     assert "3.0 MiB" in text
     assert card_text(Card.loads(card.dumps()), pictures=["three_heads.png"], weights=3 * 2**20) == text
+    assert "| Weights | 3.0 MiB, stored in float32 |" in text
+    assert "| Weights" not in card_text(card)
     clinical = dataclasses.replace(card, research_only=False)
     assert RESEARCH_NOTICE not in card_text(clinical)
 

@@ -18,10 +18,11 @@ from SynthGANLib.model import Model
 from SynthGANLib.recipes import FITTED, RECIPES
 from SynthGANLib.recipes.base import Optimiser
 from SynthGANLib.training import checkpoint
-from SynthGANLib.training.cards import About, identifier, make_card, net_of
+from SynthGANLib.training.cards import About, identifier, make_card
 from SynthGANLib.training.overrides import apply, parse
 from SynthGANLib.training.state import built
 from SynthGANLib.training.validate import SampleValidator, VolumeValidator, measure, side_by_side, wasserstein
+from SynthGANLib.training.wrapping import exported, net_of
 from SynthGANLib.volume import Volume, read_volume, write_volume
 
 
@@ -341,13 +342,11 @@ def test_wasserstein_distance_in_closed_form():
 def test_samples_are_the_same_for_the_same_seed():
     setup = RECIPES["dcgan"].tiny()
     networks, regime = built(setup)
-    from SynthGANLib.training.export_run import exported
-
-    net, network = exported(setup, networks, regime, alone=True)["forward"]
     made = {"forward": regime.exported()["forward"].eval()}
     content = description()
     del content["sides"]["source"], content["normalisers"]["source"]
     content["normalisers"]["target"] = {"kind": "window", "low": 0.0, "high": 100.0}
+    net, network = exported(setup, networks, regime, content)["forward"]
     card = make_card(About("a-b", "t", "d"), setup, content, "forward", net, network)
 
     class Case:

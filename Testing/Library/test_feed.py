@@ -199,7 +199,8 @@ def test_every_epoch_shows_every_case_once(folder: Path) -> None:
     assert [stream.pool for stream in feed.streams] == [(0, 1), (2, 3, 4)]
     for place, stream in enumerate(feed.streams):
         size = len(stream.pool)
-        epochs = [[feed._index(place, stream, e * size + k) for k in range(size)] for e in range(12)]
+        counts = [[divmod(e * size + k, feed.setup.batch) for k in range(size)] for e in range(12)]
+        epochs = [[feed._index(place, stream, step, number)[1] for step, number in epoch] for epoch in counts]
         assert all(sorted(epoch) == list(stream.pool) for epoch in epochs)
         assert len({tuple(epoch) for epoch in epochs}) > 1
 
@@ -226,7 +227,7 @@ def test_pairs_stay_pairs_and_unpaired_draws_do_not(folder: Path, tmp_path: Path
 def test_labels_belong_to_their_images(folder: Path) -> None:
     feed = feed_of(folder, "unconditional")
     for step in range(3):
-        expected = [feed._index(0, feed.streams[0], 4 * step + item) % 2 for item in range(4)]
+        expected = [feed._index(0, feed.streams[0], step, item)[1] % 2 for item in range(4)]
         assert feed.batch(step)["label"].tolist() == expected
 
 

@@ -25,6 +25,7 @@ COUNTS = {
     "cyclegan-3d": {"generator_ab": 206_753, "discriminator_a": 698_033},
     "mr-gan": {"discriminator_a": 11_162_626},
     "unit": {"generator": 2 * 11_127_937, "discriminator_a": 8_265_027},
+    "unit-paper": {"generator": 2 * 7_822_081 + 2 * 1_180_160, "discriminator_a": 8_265_027},
     "dcgan": {"generator": 3_574_656, "discriminator": 2_763_520},
     "dcgan-pet": {"generator": 12_784_512, "discriminator": 11_162_368},
     "dual-glow": {"generator": 178_375_232},

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors.torch
 import torch
 from regime_cases import CASES, Constant, Loop, Translator, drawn, images, two_domains
 from torch import Tensor, nn
 
+from SynthGANLib.errors import ModelError
+from SynthGANLib.losses import Vgg19Features
 from SynthGANLib.networks.dual_head import DualHeadDiscriminator
 from SynthGANLib.networks.patch_discriminators import MultiScaleDiscriminator
-from SynthGANLib.networks.unit import UnitTranslator
+from SynthGANLib.networks.unit import PaperUnit, UnitTranslator
+from SynthGANLib.recipes import RECIPES
 from SynthGANLib.regimes import cycle, mixed, unit
 from SynthGANLib.regimes.base import Batch, Graph, Regime, sum_of
+from SynthGANLib.training.overrides import apply
 
 
 def one(regime: Regime, turn: str, batch: Batch, step: int = 0) -> tuple[Graph, dict[str, float]]:
@@ -225,6 +232,117 @@ def test_codes_and_weights_of_unit() -> None:
         assert terms[name] == pytest.approx(float(value.detach()), rel=1e-5), name
     assert len(terms) == 10
     assert unit.PAPER.within == 100
+
+
+class Seen(nn.Module):
+    """Features that are the image itself twice, once scaled; keeps what it was shown."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shown: list[Tensor] = []
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        self.shown.append(x)
+        return [x * 0, torch.cat([x, 3 * x + 1], 1)]
+
+
+def test_the_perceptual_term_compares_an_image_with_its_translation() -> None:
+    torch.manual_seed(0)
+    judges = {f"discriminator_{d}": MultiScaleDiscriminator(scales=2, base=2, layers=2) for d in "ab"}
+    look = Seen()
+    nets = {"generator": PaperUnit(base=2, blocks=1), "vgg": look, **judges}
+    regime = unit.Unit(nets, unit.UnitConfig(perceptual=2.0))
+    batch = images(drawn(0), "source", "target", extent=16)
+    graph = regime.graph(batch, drawn(0))
+    terms = regime.loss("generator", graph, batch, drawn(0))
+    expected = [batch["target"], graph["fake_a"], batch["source"], graph["fake_b"]]
+    assert all(torch.equal(a, b) for a, b in zip(look.shown, expected, strict=True))
+
+    def plain(x: Tensor) -> Tensor:
+        return (x - x.mean((2, 3), keepdim=True)) / (x.var((2, 3), unbiased=False, keepdim=True) + 1e-5).sqrt()
+
+    apart = (plain(graph["fake_b"]) - plain(batch["source"])).square().mean()
+    assert float(terms["perceptual_b"].detach()) == pytest.approx(2 * float(apart.detach()), rel=1e-3)
+    (slope,) = torch.autograd.grad(terms["perceptual_b"], next(regime.generator.encoder_a.parameters()))
+    assert float(slope.abs().sum()) > 0
+    assert not any(name.startswith("perceptual") for name in regime.loss("discriminators", graph, batch, drawn(0)))
+
+
+def test_feature_distance_sees_the_pattern_and_not_its_strength() -> None:
+    x, y = (torch.randn(2, 3, 8, 8, generator=drawn(n)) for n in (0, 1))
+    assert float(unit.feature_distance(5 * x - 3, x)) < 1e-8
+    assert float(unit.feature_distance(y, x)) == pytest.approx(2.0, rel=0.25)  # of two that have nothing in common
+    assert float(unit.feature_distance(-x, x)) == pytest.approx(4.0, rel=1e-3)
+
+
+def test_weights_of_the_perceptual_term_come_from_the_users_file(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    setup = apply(RECIPES["unit"].tiny(), {"config.perceptual": "1"})
+    with pytest.raises(ModelError, match="none were given"):
+        setup.build()
+    own = Vgg19Features(random=drawn(1))
+    stored = {f"features.{n}.{kind}": value for n, layer in enumerate(own.features) if isinstance(layer, nn.Conv2d)
+              for kind, value in layer.state_dict().items()}  # fmt: skip
+    safetensors.torch.save_file(stored, tmp_path / "vgg.safetensors")
+    setup = apply(setup, {"config.vgg": str(tmp_path / "vgg.safetensors")})
+    with torch.device("meta"), warnings.catch_warnings():  # as a card is drafted
+        warnings.simplefilter("error")
+        setup.build()
+    regime = setup.build()
+    assert isinstance(regime, unit.Unit)
+    held = {id(p) for turn in regime.groups for p in regime.parameters_of(turn)}
+    assert not any(id(p) in held for p in regime.vgg.parameters())  # type: ignore[union-attr]
+    batch = images(drawn(0), "source", "target", extent=32)
+    found = regime.vgg(batch["source"])[-1]  # type: ignore[misc]
+    assert torch.equal(found, own(batch["source"])[-1])
+    graph = regime.graph(batch, drawn(0))
+    assert float(regime.loss("generator", graph, batch, drawn(0))["perceptual_a"].detach()) > 0
+
+
+# The paper's network
+
+
+def test_the_papers_layers() -> None:
+    """Counted layer by layer, as the paper's table has them."""
+    network = PaperUnit()
+
+    def layers(part: nn.Module) -> list[tuple[str, tuple[int, ...], int]]:
+        return [
+            (type(m).__name__, tuple(m.weight.shape), m.stride[0])
+            for m in part.modules()
+            if isinstance(m, nn.Conv2d | nn.ConvTranspose2d)
+        ]
+
+    block = [("Conv2d", (256, 256, 3, 3), 1)] * 2
+    down = [("Conv2d", (64, 1, 7, 7), 1), ("Conv2d", (128, 64, 3, 3), 2), ("Conv2d", (256, 128, 3, 3), 2)]
+    up = [
+        ("ConvTranspose2d", (256, 128, 3, 3), 2),
+        ("ConvTranspose2d", (128, 64, 3, 3), 2),
+        ("Conv2d", (1, 64, 1, 1), 1),
+    ]
+    for name in "ab":
+        assert layers(getattr(network, f"encoder_{name}")) == [*down, *block * 3]
+        assert layers(getattr(network, f"decoder_{name}")) == [*block * 3, *up]
+    assert layers(network.shared_encoder) == layers(network.shared_decoder) == block
+    leaks = [m.negative_slope for m in network.modules() if isinstance(m, nn.LeakyReLU)]
+    assert leaks == [0.01] * (2 * 3 + 2 * 2)
+    assert isinstance(network.decoder_a[-1], nn.Tanh)  # type: ignore[index]
+
+
+def test_both_domains_teach_the_papers_shared_blocks() -> None:
+    torch.manual_seed(0)
+    network = PaperUnit(base=2, blocks=1)
+    back = network.reverse()
+    assert {id(p) for p in back.parameters()} == {id(p) for p in network.parameters()}
+    x = images(drawn(0), "x", extent=12)["x"]
+    assert network.encode_a(x).shape == (2, 8, 3, 3)
+    assert torch.equal(back(x), network.decode_a(network.encode_b(x)))
+    for encode, decode in ((network.encode_a, network.decode_a), (network.encode_b, network.decode_b)):
+        network.zero_grad()
+        decode(encode(x)).square().sum().backward()
+        for part in (network.shared_encoder, network.shared_decoder):
+            assert all(float(p.grad.abs().sum()) > 0 for p in part.parameters() if p.grad is not None and p.ndim > 1)
+            assert all(p.grad is not None for p in part.parameters())
 
 
 def test_codes_are_noisy_in_training_only() -> None:

@@ -291,7 +291,7 @@ def test_the_second_stage_is_given_source_and_estimate_and_judged_beside_the_sou
     assert isinstance(regime, cascade.StagedCascade)
     batch = images(drawn(0), "source", "target")
     regime.step = 5
-    stage, given = regime.estimate(batch["source"])
+    stage, given = regime.generator.stages[1], regime.estimate(batch["source"])
     assert given.shape[1] == 2
     first = regime.generator.stages[0].eval()(batch["source"])
     assert torch.equal(given, torch.cat([batch["source"], first], 1))

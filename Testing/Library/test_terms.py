@@ -25,7 +25,8 @@ def test_new_terms_and_other_models_are_asked_for_again(tmp_path):
     assert accepted_on(dataclasses.replace(card, id="another-model"), tmp_path / "models") == ""
     other = dataclasses.replace(card, id="another-model")
     accept(other, tmp_path / "models")
-    assert accepted_on(card, tmp_path / "models") and accepted_on(other, tmp_path / "models")
+    assert accepted_on(card, tmp_path / "models")
+    assert accepted_on(other, tmp_path / "models")
 
 
 @pytest.mark.parametrize("damage", [b"", b"[]", b"{", b'{"a": 1}', b"\xff\xfe"])

@@ -75,6 +75,8 @@ CASES = {
 UNITS = {
     "unit": Case("UnitTranslator", {"channels": [1, 3], "base": 4, "blocks": 1}, inputs=1, outputs=3),
     "unit-shared": Case("UnitTranslator", {"base": 4, "blocks": 2, "share": 1}),
+    "unit-paper": Case("PaperUnit", {"channels": [3, 1], "base": 4, "blocks": 1}, inputs=3),
+    "unit-paper-reverse": Case("ReversePaperUnit", {"channels": [3, 1], "base": 4, "blocks": 1}, outputs=3),
     "unit-reverse": Case("ReverseUnit", {"channels": [1, 3], "base": 4, "blocks": 1}, inputs=3, outputs=1),
 }
 ALL = {**CASES, **UNITS}
