@@ -10,8 +10,13 @@ from numpy.typing import NDArray
 
 from SynthGANLib.classical.atlas import atlas_ct, check_atlases
 from SynthGANLib.classical.tissue import tissue_ct
+from SynthGANLib.classical.tissue_echoes import tissue_echoes_ct
 
-METHODS: Mapping[str, Callable[..., NDArray[np.float32]]] = {"atlas": atlas_ct, "tissue": tissue_ct}
+METHODS: Mapping[str, Callable[..., NDArray[np.float32]]] = {
+    "atlas": atlas_ct,
+    "tissue": tissue_ct,
+    "tissue_echoes": tissue_echoes_ct,
+}
 """name -> method(volume, mask, *, progress, cancel, **arguments) -> array (z,y,x) float32 in the target's unit.
 
 A method with the parameter `tensors` is given the arrays of the model folder, one with `warn` a function that takes
@@ -22,7 +27,7 @@ TENSOR_CHECKS: Mapping[str, Callable[[Mapping[str, NDArray[Any]]], None]] = {"at
 """For each method of `SynthGANLib.card.METHODS_WITH_TENSORS`: raises ValueError, with a clause that follows the name of
 the file, for tensors it cannot work with. Called whenever a model is built or loaded."""
 
-__all__ = ["METHODS", "TENSOR_CHECKS", "atlas_ct", "tissue_ct"]
+__all__ = ["METHODS", "TENSOR_CHECKS", "atlas_ct", "tissue_ct", "tissue_echoes_ct"]
 
 _GIVEN = frozenset({"volume", "mask", "progress", "cancel", "tensors", "warn"})
 """Parameters that the run fills in, never a card."""
