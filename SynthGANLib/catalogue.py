@@ -16,8 +16,6 @@ from SynthGANLib.errors import ModelError
 from SynthGANLib.folders import check_target, move_into_place
 from SynthGANLib.model_files import LITTER, check_folder, read_card
 
-_TITLED = sys.platform in ("win32", "darwin")
-"""Where folders' names begin with a capital."""
 _ALIASES = {"PET": "PT", "MRI": "MR", "FUNDUS": "OP"}
 
 
@@ -206,7 +204,8 @@ def listed_folders() -> tuple[Path, ...]:
 def user_folder() -> Path:
     """Where the user's models are kept: in the folder of ``SYNTHGAN_HOME`` if that is set, else the platform's."""
     home = os.environ.get("SYNTHGAN_HOME", "").strip()
-    return (Path(home).expanduser() if home else platform_folder()) / ("Models" if _TITLED else "models")
+    titled = sys.platform in ("win32", "darwin")  # where folders' names begin with a capital
+    return (Path(home).expanduser() if home else platform_folder()) / ("Models" if titled else "models")
 
 
 def platform_folder() -> Path:

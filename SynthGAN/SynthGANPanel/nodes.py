@@ -204,7 +204,7 @@ def provenance(inputNode, card, done, choices):
 def _fill(node, image, card, provenance, ijkToRAS):
     node.SetAndObserveImageData(image)
     node.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(ijkToRAS))
-    _setQuantity(node, card.target)
+    setQuantity(node, card.target)
     for name, value in provenance.items():
         node.SetAttribute(ATTRIBUTE_PREFIX + name, value)
 
@@ -219,7 +219,8 @@ def _imageOf(array):
     return holder.GetImageData()
 
 
-def _setQuantity(node, target):
+def setQuantity(node, target):
+    """Say what the values are, and in which unit, as coded entries."""
     key = target.unit if target.unit in QUANTITIES else target.modality
     quantity, units = QUANTITIES.get(key, (None, None))
     node.SetVoxelValueQuantity(_codedEntry(quantity))

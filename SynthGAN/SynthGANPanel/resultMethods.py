@@ -1,5 +1,7 @@
 """What the module's logic offers for results: comparing, measuring, exporting."""
 
+from __future__ import annotations
+
 from slicer import vtkMRMLLabelMapVolumeNode, vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
 
 from SynthGANPanel import compare, dicomExport, fileExport, liveComparison, quality

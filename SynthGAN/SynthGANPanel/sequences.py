@@ -177,18 +177,22 @@ class SequenceSynthesis:
         if self.inputNode.GetScene() is None or self._browser.GetScene() is None:
             raise SynthesisError(_("The sequence was removed while its frames were synthesized."), "")
         scene = self.inputNode.GetScene()
-        name = nodes.resultName(self.inputNode, self._run.request.card)
+        card = self._run.request.card
+        name = nodes.resultName(self.inputNode, card)
         sequence = scene.AddNewNodeByClass("vtkMRMLSequenceNode", scene.GenerateUniqueName(name))
         sequence.SetIndexName(self._sequence.GetIndexName())
         sequence.SetIndexUnit(self._sequence.GetIndexUnit())
         for index, result in enumerate(self._results):
-            sequence.SetDataNodeAtValue(result, self._sequence.GetNthIndexValue(index))
+            value = self._sequence.GetNthIndexValue(index)
+            sequence.SetDataNodeAtValue(result, value)
+            nodes.setQuantity(sequence.GetDataNodeAtValue(value), card.target)  # a copy of a node leaves it out
         shown = scene.AddNewNodeByClass(self._results[0].GetClassName(), sequence.GetName())
         shown.CopyContent(self._results[0])
         shown.SetAndObserveTransformNodeID(self.inputNode.GetTransformNodeID())
         for attribute in self._results[0].GetAttributeNames():
             shown.SetAttribute(attribute, self._results[0].GetAttribute(attribute))
-        nodes.showAsTarget(shown, self._run.request.card)
+        nodes.setQuantity(shown, card.target)
+        nodes.showAsTarget(shown, card)
         nodes.placeBeside(self.inputNode, shown)
         self._browser.AddSynchronizedSequenceNode(sequence)
         self._browser.AddProxyNode(shown, sequence, False)

@@ -17,7 +17,7 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from SynthGANLib.classical.fusion import FUSIONS, FloatArray, Warped, fuse, local_correlation
-from SynthGANLib.classical.registration import DEFORMATIONS, Match, Registrar, Settings, covered
+from SynthGANLib.classical.registration import DEFORMATIONS, Match, Registrar, Settings, covered, one_thread
 from SynthGANLib.errors import CancelledError, InputError, ModelError, UnfitInputError
 from SynthGANLib.volume import Volume
 
@@ -128,8 +128,8 @@ def atlas_ct(
         fusion: "single", "mean", "median" or "lncc". window, beta: standard deviation in voxels of the window that
             local correlation is taken in, and how fast weights fall with the rank ("lncc").
         deformable: "bspline", "demons" or "none"; iterations: of each of its levels.
-        background: HU where no atlas has data. seed: of the voxels a match is judged by; with it and a number of
-            threads the result is the same on every run.
+        background: HU where no atlas has data. seed: of the voxels a match is judged by; with it the result is
+            the same on every run.
 
     Raises:
         ModelError: no atlases in `tensors`, or an unknown fusion or deformation.
@@ -165,8 +165,9 @@ def atlas_ct(
             tell(stage, 0.95 * (number + share) / len(atlases))
 
         advance(0.0)
-        registrar = Registrar(fixed, mask, settings, advance=advance, cancel=ask)
-        match = _warp(atlas, number, array, fixed, registrar, warped, window)
+        with one_thread():
+            registrar = Registrar(fixed, mask, settings, advance=advance, cancel=ask)
+            match = _warp(atlas, number, array, fixed, registrar, warped, window)
         for clause in match.warnings:
             if warn is not None:
                 warn(f"Atlas {number + 1} of {len(atlases)}: {clause}.")

@@ -7,8 +7,9 @@ it began is left out, so what comes back is never worse than no registration at 
 
 from __future__ import annotations
 
+import contextlib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +32,17 @@ LEAST_OVERLAP = 0.5
 """Share of the overlap at the start that must be left: fewer voxels in common are easily matched better."""
 FEWEST = 16
 """Voxels along an axis that a level of the pyramid keeps."""
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """ITK computes with one thread: the sums of several come in any order, and differ in their last bits."""
+    before = sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
+    try:
+        yield
+    finally:
+        sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(before)
 
 
 @dataclass(frozen=True)

@@ -101,6 +101,8 @@ def test_a_worker_that_is_killed(scene: Any, logic: Any, identity_model: str, ob
     source = add_volume(scene, oblique, "in")
     before = state_of(scene)
     run = logic.synthesize(source, model=identity_model, device="cpu", wait=False)
+    while run._process is None:  # the volume is being written
+        run.poll(0.05)
     run._process._process.kill()
     with pytest.raises(SynthesisError) as caught:
         run.wait()

@@ -57,6 +57,7 @@ def test_every_frame_is_synthesized(scene: Any, logic: Any, sequence: Any, ident
         np.testing.assert_array_equal(slicer.util.arrayFromVolume(made), slicer.util.arrayFromVolume(given))
         assert made.GetAttribute("SynthGAN.ModelId") == "identity-mr-ct"
         assert made.GetVoxelValueUnits().GetCodeValue() == "[hnsf'U]"
+    assert shown.GetVoxelValueUnits().GetCodeValue() == "[hnsf'U]"
     assert shown.GetAttribute("SynthGAN.InputNodeID") == proxy.GetID()
     assert logic.latestResult(proxy) is shown
 
