@@ -95,6 +95,7 @@ def test_report_has_every_recipe_and_nothing_below_where_nothing_is():
         assert f"- `{name}` (" in text
     assert f"**{BELOW}**" not in text
     assert "not run" not in text
+    assert "goes on with them" not in text
     assert "identity, mean |" in row_of(text, "pix2pix", "mr-ct")
     assert "| Isola 2017 |" in row_of(text, "pix2pix", "mr-ct")
 
@@ -120,6 +121,7 @@ def test_report_says_what_was_not_run_and_what_failed():
     del results["unit--t1-t2-unpaired"]
     text = report(results, {"unit--t1-t2-unpaired": "InputError: there is no file."}, {})
     assert "not run" in row_of(text, "unit", "t1-t2-unpaired")
+    assert f"1 of {len(ENTRIES)} lines were not run yet" in text
     assert "- `unit--t1-t2-unpaired`: InputError: there is no file." in text
 
 

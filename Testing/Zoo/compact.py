@@ -22,7 +22,7 @@ FAST = {"optimisers.generator.rate": "1e-3"}
 BATCH = {G + "norm": "batch"}
 """As in the papers: a norm of each patch by itself takes away how bright it is, which small fields of view need."""
 SLOW = {"optimisers.*.rate": "2e-4"}
-"""With 7-wide kernels all hidden units fell silent at the recipe's own rate of 1e-3."""
+"""With 7-wide kernels every unit of the second layer fell silent at the recipe's own rate of 1e-3."""
 SURE = {"optimisers.*.rate": "1e-3"}
 JUDGE = {D + "base": "16", D + "layers": "2"}
 DEEP = {G + "base": "12", G + "downs": "4", G + "cap": "96"}

@@ -99,6 +99,9 @@ def _head(results: Mapping[str, Result]) -> str:
     if scales:
         factors = ", ".join(f"{scale:g}" for scale in scales)
         lines.append(f"Factor on the compact budgets: {factors}. Seconds are processor seconds on a CPU, else wall.")
+    missing = sum(entry.key not in results for entry in ENTRIES)
+    if missing:
+        lines.append(f"{missing} of {len(ENTRIES)} lines were not run yet; `make zoo` goes on with them.")
     dates = sorted({r["made"] for r in results.values() if "made" in r})
     if dates:
         lines.append(f"Made {dates[0]}." if len(dates) == 1 else f"Made {dates[0]} to {dates[-1]}.")
