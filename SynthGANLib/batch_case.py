@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from SynthGANLib.batch_inputs import BatchCase
-from SynthGANLib.batch_record import model_digest, read_own, record_path, sha256_of, sha256_of_input, to_text
+from SynthGANLib.batch_record import model_digest, read_own, record_path, sha256_of_input, to_text
 from SynthGANLib.card import Card
+from SynthGANLib.digests import sha256_of
 from SynthGANLib.errors import CancelledError, InputError, MemoryExhaustedError, SynthGANError
-from SynthGANLib.jobs import Cancel, check_kind, error_event, versions
+from SynthGANLib.jobs import Cancel, check_kind, error_event, facts_of, versions
 
 if TYPE_CHECKING:
     from SynthGANLib.model import Model
-    from SynthGANLib.volume import Volume
 
 Status = Literal["done", "skipped", "failed", "not run"]
 Load = Callable[[], "Model"]
@@ -195,6 +195,7 @@ def _compute(case: BatchCase, settings: Settings, model: Model, part: Path, canc
     result = synthesize(volume, model, mask=body, device=settings.device, memory=settings.memory, cancel=cancel)
     written = part / ("volume" + settings.suffix)
     write_volume(result, written)
+    facts = facts_of(result, settings.device)
     return {
         "output": output.name,
         "output_sha256": sha256_of(written),
@@ -203,19 +204,9 @@ def _compute(case: BatchCase, settings: Settings, model: Model, part: Path, canc
         "weights_sha256": settings.weights_sha256,
         # Networks draw nothing; the classical methods draw from this seed, which is 0 unless the card says another.
         "seed": model.card.method.arguments.get("seed", 0),
-        **_facts(result, settings),
+        **facts,
+        "warnings": [" ".join(sentence.split()) for sentence in facts["warnings"]],
         "versions": versions(),
-    }
-
-
-def _facts(result: Volume, settings: Settings) -> dict[str, Any]:
-    meta = result.meta
-    return {
-        "device": str(meta.get("device", settings.device)),
-        "tiles": meta.get("tiles"),
-        "peak_memory": meta.get("peak_memory"),
-        "warnings": [" ".join(sentence.split()) for sentence in meta.get("warnings", ())],
-        "plan": meta.get("plan", ""),
     }
 
 

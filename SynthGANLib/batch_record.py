@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from SynthGANLib.card import Card
+from SynthGANLib.digests import sha256_of
 from SynthGANLib.errors import InputError
 from SynthGANLib.strict_json import JsonError, parse_json
 from SynthGANLib.volume_io import suffix_of
@@ -58,12 +59,6 @@ def model_digest(card: Card) -> str:
     names = ("id", "version", "source", "target", "method", "spatial", "normalisers", "mask")
     decides = {**{name: content[name] for name in names}, "weights": card.weights_sha256}
     return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
-
-
-def sha256_of(path: Path) -> str:
-    """SHA-256 of one file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sha256_of_input(path: Path, series: str | None) -> str:

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from SynthGANLib.cli_shared import memory_size, print_json, stop_on_signals
+from SynthGANLib.cli_shared import count_of, memory_size, print_json, stop_on_signals, whole_number
 from SynthGANLib.cli_text import case_line
 from SynthGANLib.errors import InputError
 
@@ -49,7 +49,7 @@ def add_batch_command(commands: Any) -> None:
     )
     command.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:0 or mps (default: %(default)s)")
     command.add_argument("--memory", type=memory_size, metavar="SIZE", help="memory a case may use, such as 4GiB")
-    command.add_argument("--frame", type=_whole, metavar="N", help="which frame of 4D files, counted from 0")
+    command.add_argument("--frame", type=whole_number, metavar="N", help="which frame of 4D files, counted from 0")
     command.add_argument("--unit", metavar="UNIT", help="unit of inputs whose files do not say: HU, SUVbw, 1")
     command.add_argument("--force", action="store_true", help="do again what is done; only a batch's own files go")
     command.add_argument(
@@ -59,10 +59,10 @@ def add_batch_command(commands: Any) -> None:
         "DIR and the model must have the same paths on all its machines",
     )
     command.add_argument(
-        "--workers", type=_count, metavar="N", help="with --ray local: cases at a time on a CPU (default: 2)"
+        "--workers", type=count_of, metavar="N", help="with --ray local: cases at a time on a CPU (default: 2)"
     )
     command.add_argument(
-        "--cpus", type=_count, metavar="N", help="with --ray: CPU cores for a case (default: 4, or what there is)"
+        "--cpus", type=count_of, metavar="N", help="with --ray: CPU cores for a case (default: 4, or what there is)"
     )
     command.set_defaults(run=_batch)
 
@@ -159,15 +159,3 @@ def _planned(options: argparse.Namespace) -> tuple[Batch, tuple[str, ...]]:
 
 def _say(sentence: str) -> None:
     print(sentence, file=sys.stderr, flush=True)
-
-
-def _whole(text: str) -> int:
-    if not text.isdigit():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0")
-    return int(text)
-
-
-def _count(text: str) -> int:
-    if not text.isdigit() or not int(text):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
-    return int(text)

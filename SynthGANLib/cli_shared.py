@@ -27,6 +27,20 @@ def memory_size(text: str) -> int:
     return int(float(match[1]) * _UNITS[match[2].upper()])
 
 
+def whole_number(text: str) -> int:
+    """A whole number from 0; ArgumentTypeError for anything else."""
+    if not text.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0")
+    return int(text)
+
+
+def count_of(text: str) -> int:
+    """A whole number from 1; ArgumentTypeError for anything else."""
+    if not text.isdigit() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
+    return int(text)
+
+
 def print_json(value: Any) -> None:
     """Print one JSON value; NaN and infinity are refused (ValueError)."""
     print(json.dumps(value, indent=2, allow_nan=False))

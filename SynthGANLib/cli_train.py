@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from SynthGANLib.cli_shared import count_of, whole_number
 from SynthGANLib.errors import CancelledError, InputError
 
 
@@ -34,12 +35,12 @@ def add_commands(commands: Any) -> None:
     command.add_argument("--resume", action="store_true", help="continue the run in FOLDER")
     command.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:0 or mps (default: %(default)s)")
     command.add_argument("--amp", choices=("none", "bf16", "fp16"), default="none", help="precision of the networks")
-    command.add_argument("--seed", type=_whole, default=0, metavar="N", help="decides every draw (default: 0)")
-    command.add_argument("--warm-up", type=_whole, metavar="STEPS", help="steps in which the rates rise")
-    command.add_argument("--validate-every", type=_count, default=1000, metavar="STEPS", help="default: %(default)s")
-    command.add_argument("--save-every", type=_count, default=1000, metavar="STEPS", help="default: %(default)s")
-    command.add_argument("--log-every", type=_count, default=50, metavar="STEPS", help="default: %(default)s")
-    command.add_argument("--workers", type=_whole, default=2, metavar="N", help="threads that draw batches ahead")
+    command.add_argument("--seed", type=whole_number, default=0, metavar="N", help="decides every draw (default: 0)")
+    command.add_argument("--warm-up", type=whole_number, metavar="STEPS", help="steps in which the rates rise")
+    command.add_argument("--validate-every", type=count_of, default=1000, metavar="STEPS", help="default: %(default)s")
+    command.add_argument("--save-every", type=count_of, default=1000, metavar="STEPS", help="default: %(default)s")
+    command.add_argument("--log-every", type=count_of, default=50, metavar="STEPS", help="default: %(default)s")
+    command.add_argument("--workers", type=whole_number, default=2, metavar="N", help="threads that draw batches ahead")
     command.add_argument(
         "--full-disk", choices=("continue", "stop"), default="continue", help="what to do if a checkpoint fails"
     )
@@ -58,7 +59,10 @@ def add_commands(commands: Any) -> None:
     command.add_argument("--anatomy", default="", help="body part, such as head")
     command.add_argument("--licence", default="", help="licence of the weights")
     command.add_argument(
-        "--label", type=_whole, metavar="CLASS", help="only this class (default: a folder for each, OUT-class-0, ...)"
+        "--label",
+        type=whole_number,
+        metavar="CLASS",
+        help="only this class (default: a folder for each, OUT-class-0, ...)",
     )
     command.add_argument("--force", action="store_true", help="replace a model folder that is there")
     command.set_defaults(run=_export)
@@ -224,15 +228,3 @@ def _export(options: argparse.Namespace) -> int:
         for way, path in written.items():
             print(f"{path}: the model {way}")
     return 0
-
-
-def _whole(text: str) -> int:
-    if not text.isdigit():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0")
-    return int(text)
-
-
-def _count(text: str) -> int:
-    if not text.isdigit() or not int(text):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
-    return int(text)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import http.client
 import os
 import shutil
@@ -13,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from SynthGANLib import __version__
+from SynthGANLib.digests import checked_digest, sha256_of
 from SynthGANLib.errors import CancelledError, InputError
 
 CHUNK = 2**18
@@ -40,17 +40,6 @@ def checked_address(url: str) -> str:
     return url
 
 
-def checked_digest(text: str) -> str:
-    """A SHA-256 in lower case; InputError for anything else."""
-    digest = text.strip().lower()
-    if len(digest) != 64 or set(digest) - set("0123456789abcdef"):
-        raise InputError(
-            f"'{text:.80}' is no SHA-256 checksum.",
-            next_step="Copy the 64 hexadecimal digits from the page that offers the file.",
-        )
-    return digest
-
-
 def download(
     url: str,
     path: Path,
@@ -73,8 +62,7 @@ def download(
     part = path.with_name(f"{path.name}.{wanted[:16]}.part")
     try:
         _fetch(url, part, progress, cancel)
-        with part.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
+        found = sha256_of(part)
         if found != wanted:
             part.unlink()  # going on with it would never end well
             raise InputError(

@@ -136,7 +136,7 @@ def estimate(
         MemoryExhaustedError: the limit is less than the smallest tile takes.
     """
     conformed = conformed_grid(grid, orientation=card.spatial.orientation, spacing=card.spatial.spacing)
-    runs = _alike(read_runs(folder)[0], card, device)
+    runs = _alike(runs_of(card, folder), device)
     last = dataclasses.replace(runs[-1], budget=max((run.budget or 0 for run in runs), default=0)) if runs else None
     place = last.device if last else device
     tiles, computed, tile_bytes = _work(card, conformed, place, last, memory)
@@ -202,6 +202,11 @@ def remember(run: Run, folder: Path | None = None) -> str:
     return remark
 
 
+def runs_of(card: Card, folder: Path | None = None) -> list[Run]:
+    """The recorded runs of a model on this machine, on whatever device, oldest first."""
+    return [run for run in read_runs(folder)[0] if (run.model, run.machine) == (_model(card), this_machine())]
+
+
 def read_runs(folder: Path | None = None) -> tuple[list[Run], str]:
     """The recorded runs, oldest first, and "" or a sentence saying that the record was damaged and is begun anew."""
     path = _file(folder)
@@ -222,10 +227,9 @@ def this_machine() -> str:
     return hashlib.sha256(text.encode("utf-8")).hexdigest()[:12]
 
 
-def _alike(runs: list[Run], card: Card, device: str) -> list[Run]:
-    """Runs of the model on this machine, on the device and with the threads of the newest that fits."""
-    fitting = [run for run in runs if (run.model, run.machine) == (_model(card), this_machine())]
-    fitting = [run for run in fitting if device in (run.asked, run.device)]
+def _alike(runs: list[Run], device: str) -> list[Run]:
+    """Those of the runs that were on the device, and with the threads, of the newest that fits."""
+    fitting = [run for run in runs if device in (run.asked, run.device)]
     return [run for run in fitting if (run.device, run.threads) == (fitting[-1].device, fitting[-1].threads)]
 
 

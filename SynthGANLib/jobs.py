@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import hashlib
 import os
 import platform
 import re
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from SynthGANLib.catalogue import Catalogue
+from SynthGANLib.digests import sha256_of
 from SynthGANLib.errors import CancelledError, InputError, MemoryExhaustedError, SynthGANError
 from SynthGANLib.measure_job import MEASURE, MeasureJob, run_measurement
 from SynthGANLib.model_jobs import INSTALL, VERIFY, run_model_job
@@ -320,20 +320,27 @@ def _pace(job: Job, model: Model, result: Volume, start: float, seconds: float) 
 
 
 def _summary(job: Job, model: Model, result: Volume) -> dict[str, Any]:
-    meta = result.meta
     return {
         "output": str(Path(job.output).absolute()),
-        "output_sha256": _sha256(Path(job.output)),
+        "output_sha256": sha256_of(Path(job.output)),
         "model": model.card.id,
         "version": model.card.version,
         "weights_sha256": model.card.weights_sha256,
-        "device": str(meta.get("device", job.device)),
         "seconds": 0.0,
+        **facts_of(result, job.device),
+        "versions": versions(),
+    }
+
+
+def facts_of(result: Volume, asked: str) -> dict[str, Any]:
+    """What a result tells of its run; `asked` is the device that was asked for."""
+    meta = result.meta
+    return {
+        "device": str(meta.get("device", asked)),
         "tiles": meta.get("tiles"),
         "peak_memory": meta.get("peak_memory"),
         "warnings": list(meta.get("warnings", ())),
         "plan": meta.get("plan", ""),
-        "versions": versions(),
     }
 
 
@@ -382,8 +389,3 @@ def _same_file(output: Path, other: str) -> bool:
         return os.path.samefile(output, other)
     except OSError:  # the other does not exist, which is told later by its own name
         return False
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from SynthGANLib.catalogue import Catalogue
-from SynthGANLib.download import checked_address, checked_digest, download, is_address
+from SynthGANLib.digests import checked_digest, sha256_of
+from SynthGANLib.download import checked_address, download, is_address
 from SynthGANLib.errors import InputError, ModelError
 
 INSTALL, VERIFY = "install", "verify"
@@ -106,12 +107,9 @@ def run_model_job(
 
 
 def _check_digest(path: Path, wanted: str) -> None:
-    import hashlib
-
     if not path.is_file():
         raise InputError(f"'{path}' is not a file, so it has no checksum.", next_step="Give none, or give the zip.")
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
+    found = sha256_of(path)
     if found != wanted:
         raise InputError(
             f"'{path}' has another checksum ({found[:16]}...) than the one given ({wanted[:16]}...).",

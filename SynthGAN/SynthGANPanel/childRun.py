@@ -1,5 +1,6 @@
 """A task in the child process, from its nodes to what it leaves in the scene, without ever blocking the caller."""
 
+import abc
 import atexit
 import shutil
 import threading
@@ -19,7 +20,7 @@ POLL_MILLISECONDS = 100
 _running = weakref.WeakSet()
 
 
-class ChildRun:
+class ChildRun(abc.ABC):
     """Base of a run. Create it, `start()` it, then let time pass: by itself where Qt runs, by `poll()` or `wait()`
     elsewhere. A subclass says what is done by the five hooks at the end, and in `CANCELLED` what a cancel is called.
 
@@ -143,16 +144,16 @@ class ChildRun:
 
     # Hooks
 
-    def _check(self):
+    def _check(self):  # noqa: B027  # a hook that may stay empty
         """Refuse what cannot work, by a SynthesisError."""
 
+    @abc.abstractmethod
     def _prepare(self, folder):
         """The job for the worker, and the volumes it needs as pairs (library volume, path); nothing is written yet."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def _store(self, done):
         """Put what the worker's closing event tells into the scene; a SynthesisError refuses it."""
-        raise NotImplementedError
 
     def _lostNodes(self):
         """Why the run makes no sense any more, "" while it does."""

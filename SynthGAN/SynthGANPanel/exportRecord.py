@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import slicer
-import vtk
 
 from SynthGANPanel import environment, nodes
 from SynthGANPanel.failure import SynthesisError
@@ -136,18 +134,14 @@ def placeOf(node):
 
     :raises SynthesisError: for a transform that is not linear
     """
-    transform = node.GetParentTransformNode()
-    matrix = vtk.vtkMatrix4x4()
-    if transform is not None:
-        if not transform.IsTransformToWorldLinear():
-            raise SynthesisError(
-                _("'{name}' is under a transform that is not linear, so its slices are no planes.").format(
-                    name=node.GetName()
-                ),
-                _("Resample it to an even grid, or take it out of the transform."),
-            )
-        transform.GetMatrixTransformToWorld(matrix)
-    toWorld = slicer.util.arrayFromVTKMatrix(matrix)
+    toWorld = nodes.between(node.GetParentTransformNode(), None)
+    if toWorld is None:
+        raise SynthesisError(
+            _("'{name}' is under a transform that is not linear, so its slices are no planes.").format(
+                name=node.GetName()
+            ),
+            _("Resample it to an even grid, or take it out of the transform."),
+        )
     affine = nodes.RAS_TO_LPS @ toWorld @ nodes.ijkToRAS(node)
     return Place(affine, bool(np.abs(toWorld - np.eye(4)).max() > 1e-9))
 

@@ -1,5 +1,6 @@
 """An export in small steps, so that the application stays usable and the user can end it at any moment."""
 
+import abc
 import time
 
 from SynthGANPanel.failure import SynthesisError
@@ -8,7 +9,7 @@ from SynthGANPanel.i18n import _
 STEP_SECONDS = 0.05
 
 
-class ExportRun:
+class ExportRun(abc.ABC):
     """Base of the exports. A subclass writes to a temporary place in `_work` and renames it at the very end.
 
     Create it, `start()` it, then call `step()` until it returns True, or `wait()`.
@@ -107,14 +108,14 @@ class ExportRun:
             _("Free some space or choose another folder; nothing was left behind."),
         )
 
-    def _check(self):
+    def _check(self):  # noqa: B027  # a hook that may stay empty
         """Hook: refuse what cannot work."""
 
+    @abc.abstractmethod
     def _work(self):
         """Hook: a generator that yields the fraction done."""
-        raise NotImplementedError
 
-    def _discard(self):
+    def _discard(self):  # noqa: B027  # a hook that may stay empty
         """Hook: remove whatever was written."""
 
 

@@ -4,6 +4,8 @@ import slicer
 
 from SynthGANPanel import environment, nodes
 
+NOISE = "NOISE"
+"""Source modality of a model that makes images from nothing but a seed."""
 MODALITIES = {"112031": "CT", "110852": "MR", "126400": "PT"}
 """Modality by the coded quantity of a node's voxels."""
 TAGS = {
@@ -44,7 +46,7 @@ def sequenceOf(node):
 def labels(node):
     """The fields of a job that say what its input is."""
     if node is None:
-        return {"input_unit": "1", "input_modality": "NOISE", "input_sequence": ""}
+        return {"input_unit": "1", "input_modality": NOISE, "input_sequence": ""}
     return {
         "input_unit": nodes.unitOf(node),
         "input_modality": modalityOf(node) or None,

@@ -4,7 +4,7 @@ import html
 
 import slicer
 
-from SynthGANPanel import inputChecks, masks, nodes, regions, request
+from SynthGANPanel import environment, inputChecks, masks, nodes, regions, request
 from SynthGANPanel.failure import SynthesisError
 from SynthGANPanel.i18n import _
 from SynthGANPanel.section import Section
@@ -103,6 +103,7 @@ class InputSection(Section):
 
 def notAnImage(error):
     """The line for an input that cannot be looked at."""
+    environment.useLibrary()
     from SynthGANLib.checks import Check
 
     return Check("values", "unfit", error.cause, error.nextStep)

@@ -54,7 +54,8 @@ def installJob(source, sha256="", force=False):
     :raises SynthesisError: for an address without a checksum
     """
     environment.useLibrary()
-    from SynthGANLib.download import checked_address, checked_digest, is_address
+    from SynthGANLib.digests import checked_digest
+    from SynthGANLib.download import checked_address, is_address
     from SynthGANLib.errors import SynthGANError
 
     source, sha256 = source.strip(), sha256.strip()

@@ -204,5 +204,5 @@ class ModelSection(Section):
         return {name: getattr(self.ui, f"{name}Selector").currentData or "" for name in FILTERS}
 
     def _fillFilters(self):
-        for name in FILTERS:
-            modelView.fillFilter(getattr(self.ui, f"{name}Selector"), modelView.choices(self.panel.models)[name])
+        for name, items in modelView.choices(self.panel.models).items():
+            modelView.fillFilter(getattr(self.ui, f"{name}Selector"), items)

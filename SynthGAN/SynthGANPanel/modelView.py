@@ -2,8 +2,9 @@
 
 import re
 
-from SynthGANPanel import environment
+from SynthGANPanel import environment, inputChecks
 from SynthGANPanel.i18n import _
+from SynthGANPanel.wording import describeSeconds
 
 USE_SECTION = "\n## Use\n"
 HEADING = re.compile(r"^#{1,6} ", re.MULTILINE)
@@ -46,7 +47,7 @@ def fill(selector, models, modelId):
 def choices(models):
     """What the working models can be filtered by: filter -> list of (text, value); the first takes all."""
     cards = [entry.card for entry in models.values() if entry.card is not None]
-    directions = sorted({direction(card) for card in cards})
+    directions = sorted({directionOf(card) for card in cards})
     anatomies = sorted({card.anatomy for card in cards})
     sequences = sorted({name for card in cards for name in card.source.sequences})
     return {
@@ -56,9 +57,9 @@ def choices(models):
     }
 
 
-def direction(card):
+def directionOf(card):
     """From which modality to which, e.g. MR to CT."""
-    source = _("nothing") if card.source.modality == "NOISE" else card.source.modality
+    source = _("nothing") if card.source.modality == inputChecks.NOISE else card.source.modality
     return _("{source} to {target}").format(source=source, target=card.target.modality)
 
 
@@ -75,7 +76,7 @@ def matching(models, text, direction="", anatomy="", sequence=""):
             passes = not (words or direction or anatomy or sequence)
         else:
             passes = (
-                direction in ("", _directionOf(card))
+                direction in ("", directionOf(card))
                 and anatomy in ("", card.anatomy)
                 and (not sequence or not card.source.sequences or sequence in card.source.sequences)
                 and all(word in _words(card) for word in words)
@@ -86,11 +87,8 @@ def matching(models, text, direction="", anatomy="", sequence=""):
 
 
 def _words(card):
-    parts = (card.id, card.title, card.description, card.anatomy, card.method.name, card.citation, _directionOf(card))
+    parts = (card.id, card.title, card.description, card.anatomy, card.method.name, card.citation, directionOf(card))
     return " ".join((*parts, *card.source.sequences)).casefold()
-
-
-_directionOf = direction
 
 
 def fillFilter(selector, items):
@@ -109,8 +107,20 @@ def fillFilter(selector, items):
 
 
 def timeHere(entry):
-    """How long the model took on this machine, "" if it never ran here."""
-    return ""
+    """How long the model's newest run on this computer took, and for how much; "" if it never ran here."""
+    if entry is None or entry.card is None:
+        return ""
+    environment.useLibrary()
+    from SynthGANLib.estimate import runs_of
+
+    runs = runs_of(entry.card)
+    if not runs:
+        return ""
+    newest = runs[-1]
+    voxels = " x ".join(str(extent) for extent in reversed(newest.source))  # (z, y, x) as Slicer tells them: i, j, k
+    return _("On this computer: {time} for {voxels} voxels on {device} ({date}).").format(
+        time=describeSeconds(newest.seconds), voxels=voxels, device=newest.device, date=newest.date
+    )
 
 
 def label(entry):

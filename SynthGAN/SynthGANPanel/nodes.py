@@ -267,17 +267,26 @@ def placeBeside(inputNode, node):
 
 def toLocal(node, referenceNode):
     """The 4x4 matrix from the RAS of `node` to the RAS of `referenceNode`, through their parent transforms."""
-    transform, reference = node.GetParentTransformNode(), referenceNode.GetParentTransformNode()
-    if transform is reference:
+    matrix = between(node.GetParentTransformNode(), referenceNode.GetParentTransformNode())
+    if matrix is None:
+        raise SynthesisError(
+            _("The mask '{name}' and the input volume are related by a transform that is not linear.").format(
+                name=node.GetName()
+            ),
+            _("Harden the transform, or put the mask under the same transform as the input."),
+        )
+    return matrix
+
+
+def between(transform, other):
+    """The 4x4 matrix from the RAS under one parent transform to the RAS under another; None for the world.
+
+    :return: None where one of them is not linear, unless they are the same
+    """
+    if transform is other:
         return np.eye(4)
-    for each in (transform, reference):
-        if each is not None and not each.IsTransformToWorldLinear():
-            raise SynthesisError(
-                _("The mask '{name}' and the input volume are related by a transform that is not linear.").format(
-                    name=node.GetName()
-                ),
-                _("Harden the transform, or put the mask under the same transform as the input."),
-            )
+    if any(each is not None and not each.IsTransformToWorldLinear() for each in (transform, other)):
+        return None
     matrix = vtk.vtkMatrix4x4()
-    slicer.vtkMRMLTransformNode.GetMatrixTransformBetweenNodes(transform, reference, matrix)
+    slicer.vtkMRMLTransformNode.GetMatrixTransformBetweenNodes(transform, other, matrix)
     return slicer.util.arrayFromVTKMatrix(matrix)

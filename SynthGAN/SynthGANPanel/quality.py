@@ -204,8 +204,7 @@ def _checkImage(node, absent):
 
 def _linearlyRelated(node, other):
     """Whether a matrix leads from the coordinates of one node to those of the other."""
-    first, second = node.GetParentTransformNode(), other.GetParentTransformNode()
-    return first is second or all(each is None or each.IsTransformToWorldLinear() for each in (first, second))
+    return nodes.between(node.GetParentTransformNode(), other.GetParentTransformNode()) is not None
 
 
 def _volumeIn(node, resultNode):

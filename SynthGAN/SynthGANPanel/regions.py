@@ -4,7 +4,6 @@ import itertools
 
 import numpy as np
 import slicer
-import vtk
 
 from SynthGANPanel import nodes
 from SynthGANPanel.failure import SynthesisError
@@ -26,7 +25,7 @@ def voxelsInRoi(roiNode, inputNode, placedNode=None):
     :raises SynthesisError: if the region lies outside the input, is empty, or is bent by a transform
     """
     name = roiNode.GetName()
-    if roiNode.GetParentTransformNode() is not None and not roiNode.GetParentTransformNode().IsTransformToWorldLinear():
+    if nodes.between(roiNode.GetParentTransformNode(), None) is None:
         raise SynthesisError(
             _("The region '{name}' is under a transform that is not linear.").format(name=name),
             _("Harden the transform or draw the region again."),
@@ -65,17 +64,15 @@ def worldMatrix(node):
 
     :raises SynthesisError: if its parent transform is not linear
     """
-    parent = node.GetParentTransformNode()
-    if parent is not None and not parent.IsTransformToWorldLinear():
+    matrix = nodes.between(node.GetParentTransformNode(), None)
+    if matrix is None:
         raise SynthesisError(
             _("'{name}' is under a transform that is not linear, so that no region can be cut from it.").format(
                 name=node.GetName()
             ),
             _("Harden the transform, or choose no region."),
         )
-    matrix = vtk.vtkMatrix4x4()
-    slicer.vtkMRMLTransformNode.GetMatrixTransformBetweenNodes(parent, None, matrix)
-    return slicer.util.arrayFromVTKMatrix(matrix)
+    return matrix
 
 
 def fitRoi(roiNode, volumeNode):

@@ -6,9 +6,6 @@ from SynthGANPanel import environment, inputChecks, masks, modelManager, nodes, 
 from SynthGANPanel.failure import SynthesisError, fromLibrary
 from SynthGANPanel.i18n import _
 
-NOISE = "NOISE"
-"""Source modality of a model that makes images from nothing but a seed."""
-
 
 class Request:
     """One synthesis's choices and nodes.
@@ -191,7 +188,7 @@ def noiseVolume(card, seed):
     array = np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
     affine = np.eye(4)
     affine[:3, 3] = [-(extent - 1) / 2 for extent in reversed(shape)]
-    return Volume(array, affine, "1", {"modality": NOISE})
+    return Volume(array, affine, "1", {"modality": inputChecks.NOISE})
 
 
 def findCard(model):
@@ -220,4 +217,4 @@ def fromConsole(choices):
 
 def needsNoInput(card):
     """Whether a model makes images from nothing but a seed."""
-    return card is not None and card.source.modality == NOISE
+    return card is not None and card.source.modality == inputChecks.NOISE

@@ -5,6 +5,7 @@ import slicer
 import vtk
 from vtk.util.numpy_support import vtk_to_numpy
 
+from SynthGANPanel import nodes
 from SynthGANPanel.nodes import ijkToRAS
 
 SAME_PLACE_MM = 1e-3
@@ -121,11 +122,10 @@ def _transformToIJK(gridNode, node):
     before = ijkToRAS(gridNode) if gridNode is not None else np.eye(4)
     after = np.linalg.inv(ijkToRAS(node))
     parents = [each.GetParentTransformNode() if each is not None else None for each in (gridNode, node)]
-    if all(parent is None or parent.IsTransformToWorldLinear() for parent in parents):
-        between = vtk.vtkMatrix4x4()
-        slicer.vtkMRMLTransformNode.GetMatrixTransformBetweenNodes(*parents, between)
+    matrix = nodes.between(*parents)
+    if matrix is not None:
         toIJK = vtk.vtkTransform()  # for this one VTK has much faster ways
-        toIJK.SetMatrix(slicer.util.vtkMatrixFromArray(after @ slicer.util.arrayFromVTKMatrix(between) @ before))
+        toIJK.SetMatrix(slicer.util.vtkMatrixFromArray(after @ matrix @ before))
         return toIJK
     toIJK, between = vtk.vtkGeneralTransform(), vtk.vtkGeneralTransform()
     slicer.vtkMRMLTransformNode.GetTransformBetweenNodes(*parents, between)

@@ -1,7 +1,5 @@
 """What a child process left: believed only after its hash, grid and values were compared with what they must be."""
 
-import hashlib
-
 import numpy as np
 
 from SynthGANPanel.failure import SynthesisError
@@ -17,6 +15,7 @@ def verifiedArray(path, done, card, grid, log):
     :param card: of the model; `grid`: that the result must have; `log`: the process's last words, for the error
     :raises SynthesisError: saying what is not as it must be
     """
+    from SynthGANLib.digests import sha256_of
     from SynthGANLib.errors import SynthGANError
     from SynthGANLib.volume import read_volume
 
@@ -29,9 +28,7 @@ def verifiedArray(path, done, card, grid, log):
         )
 
     try:
-        with open(path, "rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
-        if found != done.get("output_sha256"):
+        if sha256_of(path) != done.get("output_sha256"):
             raise refused(_("its checksum is not the one reported"))
         volume = read_volume(path, unit=card.target.unit)
     except OSError as error:

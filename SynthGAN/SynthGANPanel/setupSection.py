@@ -17,6 +17,7 @@ class SetupSection(Section):
         Section.__init__(self, panel)
         self.check = None  # under way
         self.outcome = None  # of the last check
+        self._missing = []  # packages, as of the last update
 
     def setup(self):
         self.ui.installButton.connect("clicked(bool)", self.onInstallButton)
@@ -27,10 +28,10 @@ class SetupSection(Section):
     def obstacle(self):
         if environment.slicerTooOld():
             return environment.slicerTooOld()
-        return _("Install the missing packages first.") if environment.missingPackages() else ""
+        return _("Install the missing packages first.") if self._missing else ""
 
     def update(self):
-        missing = environment.missingPackages()
+        missing = self._missing = environment.missingPackages()
         old = bool(environment.slicerTooOld())
         self.ui.installContents.visible = bool(missing) and not old
         text = wording.askToInstall(missing, environment.downloadSize(missing))

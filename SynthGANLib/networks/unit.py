@@ -6,6 +6,7 @@ second version of the program, which shares no weights.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from functools import partial
 from typing import Self, cast
@@ -22,7 +23,7 @@ _SLOPE = 0.01
 """Of the leaky ReLU in the paper's network."""
 
 
-class _Coupled(nn.Module):
+class _Coupled(nn.Module, ABC):
     """The ways through two encoders and two decoders that share blocks; subclasses build these."""
 
     multiple = 1
@@ -54,18 +55,22 @@ class _Coupled(nn.Module):
         x, crop = pad_to_multiple(x, 2**_DOWNS, minimum=room_for_norm(x, 2**_DOWNS))
         return self.decode_b(self.encode_a(x))[crop]
 
+    @abstractmethod
     def reverse(self) -> nn.Module:
         """The network of the way back, made of the very modules of this one: what trains one trains the other."""
-        raise NotImplementedError
-
-    def _made_of(self, other: _Coupled) -> Self:
-        for name, module in other.named_children():
-            setattr(self, name, module)
-        return self.train(other.training)
 
 
 class _Back(_Coupled):
     """`forward` translates b to a."""
+
+    @classmethod
+    def of(cls, unit: _Coupled) -> Self:
+        """The way back of `unit`, made of its very modules: what trains one trains the other."""
+        with torch.device("meta"):
+            reverse = cls(base=1, blocks=0)  # as all take that are built on it
+        for name, module in unit.named_children():
+            setattr(reverse, name, module)
+        return reverse.train(unit.training)
 
     def forward(self, x: Tensor) -> Tensor:
         """b to a; any extent >= 1."""
@@ -116,13 +121,6 @@ class UnitTranslator(_Coupled):
 class ReverseUnit(_Back, UnitTranslator):
     """The same network and weights with `forward` translating b to a: the model folder of the way back."""
 
-    @classmethod
-    def of(cls, unit: UnitTranslator) -> ReverseUnit:
-        """The way back of `unit`, made of its very modules: what trains one trains the other."""
-        with torch.device("meta"):
-            reverse = cls(base=1, blocks=0)
-        return reverse._made_of(unit)
-
 
 class PaperUnit(_Coupled):
     """Encoders and decoders of the domains a and b, `channels` of each, as in the paper.
@@ -160,13 +158,6 @@ class PaperUnit(_Coupled):
 
 class ReversePaperUnit(_Back, PaperUnit):
     """The same network and weights with `forward` translating b to a."""
-
-    @classmethod
-    def of(cls, unit: PaperUnit) -> ReversePaperUnit:
-        """The way back of `unit`, made of its very modules."""
-        with torch.device("meta"):
-            reverse = cls(base=1, blocks=0)
-        return reverse._made_of(unit)
 
 
 def _two(channels: Sequence[int]) -> tuple[int, int]:

@@ -12,8 +12,9 @@ from model_folders import head_like
 from SynthGANLib.batch import plan_batch
 from SynthGANLib.batch_case import Settings
 from SynthGANLib.batch_inputs import find_cases
-from SynthGANLib.batch_record import read_own, record_path, sha256_of
+from SynthGANLib.batch_record import read_own, record_path
 from SynthGANLib.cli import main
+from SynthGANLib.digests import sha256_of
 from SynthGANLib.model_files import read_card
 from SynthGANLib.volume import read_volume, write_volume
 

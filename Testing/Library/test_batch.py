@@ -20,8 +20,9 @@ from model_folders import edit_json, head_like, identity_card, network_card, tin
 from SynthGANLib import networks
 from SynthGANLib.batch import PARTS, run_batch
 from SynthGANLib.batch_lock import LOCK, held
-from SynthGANLib.batch_record import MADE_BY, sha256_of
+from SynthGANLib.batch_record import MADE_BY
 from SynthGANLib.card import SourceSpec, SpatialSpec, TargetSpec
+from SynthGANLib.digests import sha256_of
 from SynthGANLib.model import Model
 from SynthGANLib.volume import Volume, read_volume, write_volume
 

@@ -21,8 +21,8 @@ from batch_cases import check_whole, files, heads, planned, statuses
 
 import SynthGANLib
 from SynthGANLib.batch import run_batch
-from SynthGANLib.batch_record import sha256_of
 from SynthGANLib.cluster import MAX_DEATHS, Cluster, joined, on_cluster, work_there
+from SynthGANLib.digests import sha256_of
 from SynthGANLib.errors import InputError
 
 pytestmark = [

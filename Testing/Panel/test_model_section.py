@@ -86,6 +86,29 @@ def test_terms_are_accepted_once_and_recorded(panel, head, worker, userData):
     assert panel.ui.acceptTermsCheckBox.visible, "another model has other terms"
 
 
+def test_time_on_this_computer_is_told_after_the_first_run(panel):
+    import dataclasses
+
+    from SynthGANLib.estimate import Run, remember, this_machine
+
+    panel._parameterNode.modelId = "tissue-mr-ct"
+    assert not panel.ui.modelTimeLabel.visible
+    card = panel.model().card
+    run = Run(
+        model=f"{card.id}@{card.version}", machine=this_machine(), device="cpu", asked="auto", threads=2,
+        date="2026-11-22", source=(130, 256, 250), conformed=(130, 256, 250), computed=8320000, start=1.0, seconds=12.4,
+    )  # fmt: skip
+    remember(dataclasses.replace(run, machine="another", seconds=99.0))
+    panel.refresh()
+    assert not panel.ui.modelTimeLabel.visible, "another computer's time says nothing"
+    remember(run)
+    panel.refresh()
+    assert panel.ui.modelTimeLabel.visible
+    assert panel.ui.modelTimeLabel.text == "On this computer: 12 s for 250 x 256 x 130 voxels on cpu (2026-11-22)."
+    panel._parameterNode.modelId = "head-mr-ct"
+    assert not panel.ui.modelTimeLabel.visible
+
+
 def test_console_call_is_not_asked_and_says_so(panel, head, worker, userData):
     (userData / "synthgan" / "accepted_terms.json").unlink()
     worker("good")
