@@ -3,7 +3,6 @@
 import abc
 import atexit
 import shutil
-import threading
 import time
 import weakref
 
@@ -16,6 +15,8 @@ from SynthGANPanel.jobs import WorkerProcess
 from SynthGANPanel.wording import afterExit, describeProgress
 
 POLL_MILLISECONDS = 100
+WRITE_SECONDS = 0.05
+"""Of each time between two polls, while volumes are written."""
 
 _running = weakref.WeakSet()
 
@@ -24,8 +25,8 @@ class ChildRun(abc.ABC):
     """Base of a run. Create it, `start()` it, then let time pass: by itself where Qt runs, by `poll()` or `wait()`
     elsewhere. A subclass says what is done by the five hooks at the end, and in `CANCELLED` what a cancel is called.
 
-    Volumes are written to a private folder by a thread, then the child process works, then `_store` puts the outcome
-    into the scene; until then the scene is only read.
+    Volumes are written to a private folder piece by piece, then the child process works, then `_store` puts the outcome
+    into the scene; until then the scene is only read. No thread is used (`pipes` says why).
 
     :ivar state: "new", "running", "done", "failed" or "cancelled"
     :ivar error: the SynthesisError once `state` is "failed" or "cancelled"
@@ -46,8 +47,8 @@ class ChildRun(abc.ABC):
         self._progressCallback = progressCallback
         self._completedCallback = completedCallback
         self._job = None
-        self._writer = None
-        self._writerError = None
+        self._writing = None
+        self._writingError = None
         self._process = None
         self._timer = None
         self._started = 0.0
@@ -81,8 +82,7 @@ class ChildRun(abc.ABC):
         try:
             self.folder = environment.privateFolder()
             self._job, volumes = self._prepare(self.folder)
-            self._writer = threading.Thread(target=self._write, args=(volumes,), daemon=True)
-            self._writer.start()
+            self._writing = (piece for volume, path in volumes for piece in raster.pieces(volume, path))
         except BaseException:  # whatever ends the start, an interrupt too, must not leave the folder behind
             self._cleanUp()
             raise
@@ -165,31 +165,31 @@ class ChildRun(abc.ABC):
 
     # The way of a run
 
-    def _write(self, volumes):
-        """In a thread of its own: a large volume takes seconds. Only files are touched here."""
-        try:
-            for volume, path in volumes:
-                if self._cancelReason is not None:
-                    return
-                raster.write(volume, path)
-        except (SynthesisError, MemoryError) as error:
-            self._writerError = error
-
     def _launch(self, timeout):
-        """Start the process once everything is written."""
-        self._writer.join(timeout)
-        if self._writer.is_alive():
-            return
-        if self._cancelReason is not None or self._writerError is not None:
-            self._finish()
+        """Go on writing; start the process once everything is written."""
+        if self._cancelReason is not None or not self._write(max(timeout, WRITE_SECONDS)):
+            if self._cancelReason is not None or self._writingError is not None:
+                self._finish()
             return
         try:
             self._process = WorkerProcess(
                 environment.workerCommand(), self._job, environment.workerEnvironment(), self.folder
             )
         except SynthesisError as error:
-            self._writerError = error
+            self._writingError = error
             self._finish()
+
+    def _write(self, seconds):
+        """Write for about so long; returns whether everything is written."""
+        deadline = time.monotonic() + seconds
+        try:
+            for _piece in self._writing:
+                if time.monotonic() >= deadline:
+                    return False
+        except (SynthesisError, MemoryError) as error:
+            self._writingError = error
+            return False
+        return True
 
     def _listen(self, timeout):
         for event in self._process.poll(timeout):
@@ -217,8 +217,8 @@ class ChildRun(abc.ABC):
         try:
             if self._cancelReason is not None:
                 state, self.error = "cancelled", SynthesisError(self._cancelReason, kind="cancelled", log=self.log)
-            elif self._writerError is not None:
-                raise self._writerError
+            elif self._writingError is not None:
+                raise self._writingError
             elif self._process.exitCode == 0 and self._done is not None:
                 self._store(self._done)
                 self.seconds = time.monotonic() - self._started
@@ -264,8 +264,8 @@ class ChildRun(abc.ABC):
         _running.discard(self)
         if not _running:
             atexit.unregister(stopAll)
-        if self._writer is not None and self._writer.is_alive():
-            self._writer.join()  # it sees the cancel before the next volume
+        if self._writing is not None:
+            self._writing.close()
         if self.folder is not None:
             # Windows may hold a file for a moment after the process has gone; Slicer empties its folder at exit.
             shutil.rmtree(self.folder, ignore_errors=True)

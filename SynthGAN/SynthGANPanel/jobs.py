@@ -3,30 +3,31 @@
 Why not `slicer.util.launchConsoleProcess(..., blocking=False)`: as of Slicer 5.12 it opens no pipe for standard
 input (the child inherits Slicer's own, if it has one) and merges standard error into standard output. The worker
 takes its job and the cancel request on standard input and, above all, ends when that pipe closes, which the
-operating system does even if Slicer crashes. So the process is started here, with the same means (a hidden console,
-a reader thread, a queue that the main thread drains by timer) and one pipe more. `PythonSlicer` is a launcher whose
-child does the work; it hands the pipes through, but ending it alone would leave that child: hence the process group.
+operating system does even if Slicer crashes. So the process is started here, with a hidden console and one pipe more,
+and read by the main thread's timer without waiting (`pipes` says why not by a thread). `PythonSlicer` is a launcher
+whose child does the work; it hands the pipes through, but ending it alone would leave that child: hence the process
+group.
 """
 
 import collections
 import contextlib
 import json
 import os
-import queue
 import signal
 import subprocess
-import threading
 import time
 
 from SynthGANPanel.failure import SynthesisError
 from SynthGANPanel.i18n import _
+from SynthGANPanel.pipes import LineReader
 
 TERMINATE_AFTER_SECONDS = 3.0
 """A worker answers a cancel request within one tile; one that does not within this time is terminated. It only
 ever writes to its private folder, so nothing is lost by that."""
 KILL_AFTER_SECONDS = 5.0
 LOG_LINES = 500
-LONGEST_LINE = 1 << 20
+LOOK_SECONDS = 0.01
+"""How often a caller that waits looks whether something came."""
 
 
 class WorkerProcess:
@@ -41,7 +42,6 @@ class WorkerProcess:
     def __init__(self, command, job, environment, folder):
         self.log = collections.deque(maxlen=LOG_LINES)
         self.exitCode = None
-        self._events = queue.SimpleQueue()
         self._cancelledAt = None
         try:
             self._process = subprocess.Popen(
@@ -55,11 +55,8 @@ class WorkerProcess:
                 _("Reinstall Slicer or the SynthGAN extension."),
                 "process",
             ) from error
-        readers = [
-            self._startThread(self._readEvents, self._process.stdout),
-            self._startThread(self._readLog, self._process.stderr),
-        ]
-        self._startThread(self._awaitExit, readers)
+        self._output = LineReader(self._process.stdout)
+        self._errors = LineReader(self._process.stderr)
         self._send(job)
 
     @property
@@ -73,20 +70,18 @@ class WorkerProcess:
         Sets `exitCode` when the process has ended and everything it said was returned.
         """
         self._escalate()
-        events = []
+        deadline = time.monotonic() + timeout
         while self.running:
-            try:
-                item = self._events.get(timeout=timeout) if timeout > 0 else self._events.get_nowait()
-            except queue.Empty:
-                break
-            timeout = 0.0
-            if isinstance(item, int):
-                self.exitCode = item
-                self._closeInput()
+            code = self._process.poll()  # asked first: what is read then holds all that was said before the end
+            if code is not None:
                 self._kill()  # whatever the child may have left behind
-            else:
-                events.append(item)
-        return events
+            events, silent = self._read()
+            if code is not None and silent:
+                self._end(code)
+            if events or not self.running or time.monotonic() >= deadline:
+                return events
+            time.sleep(LOOK_SECONDS)
+        return []
 
     def cancel(self):
         """Ask the worker to stop; `poll` terminates it if it does not."""
@@ -101,14 +96,15 @@ class WorkerProcess:
         for end, patience in ((None, 0.5), (self._terminate, 1.0), (self._kill, 1.5)):
             if end is not None:
                 end()
-            try:
-                self._process.wait(patience)
+            deadline = time.monotonic() + patience
+            while self._process.poll() is None and time.monotonic() < deadline:
+                self._read()  # a child that waits for room in a pipe does not hear that it shall end
+                time.sleep(LOOK_SECONDS)
+            if self._process.poll() is not None:
                 break
-            except subprocess.TimeoutExpired:
-                continue
         if self.exitCode is None:
             code = self._process.poll()
-            self.exitCode = -signal.SIGTERM if code is None else code
+            self._end(-signal.SIGTERM if code is None else code)
 
     def _escalate(self):
         if self._cancelledAt is None or not self.running:
@@ -123,7 +119,7 @@ class WorkerProcess:
     def _send(self, message):
         # A worker that is gone already says so by its exit code.
         with contextlib.suppress(OSError, ValueError):
-            self._process.stdin.write(json.dumps(message) + "\n")
+            self._process.stdin.write(json.dumps(message).encode("ascii") + b"\n")
             self._process.stdin.flush()
 
     def _closeInput(self):
@@ -146,30 +142,24 @@ class WorkerProcess:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
 
-    def _readEvents(self, stream):
-        for line in _lines(stream):
+    def _read(self):
+        """The events that have arrived, and whether the process was silent; other lines go to the log."""
+        lines, words = self._output.lines(), self._errors.lines()
+        self.log.extend(words)
+        events = []
+        for line in lines:
             event = parseEvent(line)
             if event is None:
                 self.log.append(line)
             else:
-                self._events.put(event)
+                events.append(event)
+        return events, not lines and not words
 
-    def _readLog(self, stream):
-        for line in _lines(stream):
-            self.log.append(line)
-
-    def _awaitExit(self, readers):
-        code = self._process.wait()
-        for reader in readers:
-            # A grandchild may keep the pipes open after the child has gone; its words are not waited for.
-            reader.join(timeout=2.0)
-        self._events.put(code)
-
-    @staticmethod
-    def _startThread(target, argument):
-        thread = threading.Thread(target=target, args=(argument,), daemon=True)
-        thread.start()
-        return thread
+    def _end(self, code):
+        self.exitCode = code
+        self._closeInput()
+        self._output.close()
+        self._errors.close()
 
 
 def parseEvent(line):
@@ -183,25 +173,11 @@ def parseEvent(line):
     return None
 
 
-def _lines(stream):
-    """The lines of a pipe as they come, without line ends; a line without end is cut into pieces."""
-    while True:
-        try:
-            line = stream.readline(LONGEST_LINE)
-        except (OSError, ValueError):  # the pipe was closed while it was read
-            return
-        if not line:
-            return
-        yield line.rstrip("\r\n")
-
-
 def _popenOptions():
     options = {
         "stdin": subprocess.PIPE,
         "stdout": subprocess.PIPE,
         "stderr": subprocess.PIPE,
-        "encoding": "utf-8",
-        "errors": "replace",
     }
     if os.name == "nt":
         options["creationflags"] = subprocess.CREATE_NO_WINDOW

@@ -24,16 +24,31 @@ TYPES = {
 """NRRD's names of numpy's types."""
 
 
+PIECE_BYTES = 1 << 22
+
+
 def write(volume, path):
     """Write a library volume: (z, y, x[, c]) with its affine to LPS mm.
 
     :raises SynthesisError: if the disk refuses or the voxel type is none of NRRD's
     """
+    for _piece in pieces(volume, path):
+        pass
+
+
+def pieces(volume, path):
+    """Write a library volume as `write` does, a few slices at each `next`: a large one takes seconds.
+
+    :raises SynthesisError: as `write`
+    """
     array = volume.array.view(np.uint8) if volume.array.dtype == np.bool_ else volume.array
     try:
         with open(path, "wb") as file:
             file.write(_header(array, volume.affine).encode("ascii"))
-            np.ascontiguousarray(array).tofile(file)
+            slices = max(1, PIECE_BYTES // max(1, array[:1].nbytes))
+            for start in range(0, len(array), slices):
+                np.ascontiguousarray(array[start : start + slices]).tofile(file)
+                yield
     except OSError as error:
         raise SynthesisError(
             _("The volume cannot be written to the temporary folder '{folder}' ({reason}).").format(

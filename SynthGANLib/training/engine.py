@@ -153,10 +153,11 @@ def train(
                     if full_disk == "stop" or last or stopping:
                         raise
                     reports.warn(state.step, f"{error} The training goes on; the checkpoint before it is kept.")
-            if stopping and not last:
-                reports.warn(state.step, f"Stopped after step {state.step}; continue with --resume.")
-                return Outcome(state.step, state.best, stop.exit_code)
-    return Outcome(state.step, state.best, 0)
+            if stopping:
+                rest = "the last, before its validation" if last else "continue with --resume"
+                reports.warn(state.step, f"Stopped after step {state.step}{', ' if last else '; '}{rest}.")
+                break
+        return Outcome(state.step, state.best, stop.exit_code)
 
 
 def only(regime: Regime, turns: Sequence[str]) -> None:

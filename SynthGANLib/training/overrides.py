@@ -84,14 +84,14 @@ def _require(name: str, known: Sequence[str], whole: str) -> None:
 
 def _converted(text: str, old: Any, declared: Any, whole: str) -> Any:
     """The text as a value of the declared type, or, where that says nothing, of the old value's kind."""
-    if declared is Any or declared is None:
+    untold = declared is Any or declared is None
+    if untold:
         declared = type(old) if isinstance(old, bool | int | float | str) else Any
     if isinstance(old, Mapping) and not isinstance(declared, type) and get_origin(declared) is not None:
         declared = Any
-    try:
-        parsed = json.loads(text)
-    except json.JSONDecodeError:
-        parsed = text
+    parsed = _plain(text)
+    if declared is str and untold and isinstance(parsed, list | dict):
+        declared = Any  # such as the fields of a normaliser in place of its name
     if "," in text and isinstance(parsed, str) and not _is_text(declared):
         parsed = [_plain(part) for part in text.split(",")]
     fits, value = _fit(parsed, declared, text)

@@ -38,11 +38,11 @@ HIGHEST = 0.01
 STEPS: Mapping[str, int] = {
     **dict.fromkeys(("Cycle", "Mixed", "Unit"), 50),  # four networks in every step
     **dict.fromkeys(("Supervised", "Noise", "Autoregressive"), 150),
-    **dict.fromkeys(("Wasserstein", "Retina"), 200),  # five critic steps to one
+    **dict.fromkeys(("Wasserstein", "Retina"), 200),  # five steps of the critic to one; two networks in series
 }
 """Steps of a run by regime; 100 of all others."""
 
-BATCH: Mapping[str, int] = dict.fromkeys(("Noise", "Wasserstein", "Autoregressive"), 16)
+BATCH: Mapping[str, int] = dict.fromkeys(("Noise", "Wasserstein", "Autoregressive", "Pyramid", "JointPyramid"), 16)
 """Batch by regime, the tiny recipe's own of all others: the papers' are of 64, and a game on four is mostly chance."""
 
 AIR, BONE, SOFT, FLUID, LESION = range(5)
@@ -277,8 +277,8 @@ def trained(name: str, folder: Path, seed: int = 0) -> Run:
         content = checkpoint.load(folder, steps)
         after.restore(content, content)
         if after.average is not None:  # what is exported
-            for key_, parameter in after.average.live.items():
-                parameter.data = after.average.values[key_].clone()
+            for weight, parameter in after.average.live.items():
+                parameter.data = after.average.values[weight].clone()
         for regime in (before.regime, after.regime):
             regime.step = steps - 1
             regime.eval()
@@ -354,6 +354,6 @@ def check_finite(run: Run) -> None:
     before = dict(run.before.named_parameters())
     assert all(bool(torch.isfinite(parameter).all()) for parameter in run.after.parameters())
     for turn in run.after.groups:
-        trained = {id(parameter) for parameter in run.after.parameters_of(turn)}
-        moved = [n for n, p in run.after.named_parameters() if id(p) in trained and not torch.equal(p, before[n])]
+        own = {id(parameter) for parameter in run.after.parameters_of(turn)}
+        moved = [n for n, p in run.after.named_parameters() if id(p) in own and not torch.equal(p, before[n])]
         assert moved, turn

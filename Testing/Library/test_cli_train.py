@@ -144,6 +144,9 @@ def test_settings_reach_a_setup():
     assert (changed.steps, changed.config.l1, changed.networks[first].arguments["base"]) == (7, 50.0, 4)
     assert changed.optimisers["generator"] == Optimiser(rate=1e-4)
     assert changed.regime is setup.regime
+    window = apply(setup, parse(['normalisers.target={"kind": "window", "low": -100, "high": 300}']))
+    assert window.normalisers["target"] == {"kind": "window", "low": -100, "high": 300}
+    assert apply(setup, parse(["normalisers.target=suv"])).normalisers["target"] == "suv"
     assert setup.steps != 7
     with pytest.raises(InputError, match="'nrom'") as caught:
         apply(setup, parse([f"networks.{first}.arguments.nrom.x=1"]))

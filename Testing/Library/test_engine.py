@@ -342,6 +342,26 @@ def test_signal_finishes_the_step_saves_and_exits(tmp_path, name, code):
     checkpoint.load(tmp_path / "run", stopped)  # whole
 
 
+@pytest.mark.parametrize("validations", [1, 2])
+def test_signal_in_the_last_step_or_its_validation_is_no_undisturbed_end(tmp_path, monkeypatch, validations):
+    validated = []
+
+    def validator(networks, device):
+        validated.append(1)
+        if validations == len(validated) == 2:
+            signal.raise_signal(signal.SIGTERM)
+        return Report(1.0, {"MAE": 1.0}, "MAE 1")
+
+    def after(regime, turn):
+        if validations == 1 and regime.step == 3:
+            signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(ToyGan, "after", after)
+    outcome = run(gan_setup(steps=4), tmp_path, validator=validator, validate_every=2)
+    assert (outcome.steps, outcome.exit_code, len(validated)) == (4, 143, validations)
+    checkpoint.load(tmp_path, 4)  # whole
+
+
 # What it says
 
 

@@ -19,6 +19,7 @@ LEAST = {
     "augmentation": 0.75,
     "dcgan-nodules": 0.75,
     "dcgan-skin": 0.85,  # three channels out of eight maps
+    "lapgan": 0.75,
 }
 """Share of the untrained generator's distance to the real images that is left at most; 0.65 of others."""
 

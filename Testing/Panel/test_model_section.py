@@ -2,9 +2,10 @@
 
 import hashlib
 import json
+import re
 import shutil
-import threading
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -183,18 +184,12 @@ def address(folder, tmp_path):
     (tmp_path / "served").mkdir()
     shutil.make_archive(str(tmp_path / "served" / "model"), "zip", folder)
 
-    class Quiet(SimpleHTTPRequestHandler):
-        def __init__(self, *arguments):
-            super().__init__(*arguments, directory=str(tmp_path / "served"))
-
-        def log_message(self, *arguments):
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Quiet)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}/model.zip", tmp_path / "served" / "model.zip"
-    server.shutdown()
-    server.server_close()
+    # A process, not a thread: a collection of garbage in one would destroy widgets where none may be destroyed.
+    serve = [sys.executable, "-u", "-m", "http.server", "--bind", "127.0.0.1", "--directory", str(tmp_path / "served")]
+    with subprocess.Popen([*serve, "0"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as server:
+        port = re.search(r"port (\d+)", server.stdout.readline()).group(1)
+        yield f"http://127.0.0.1:{port}/model.zip", tmp_path / "served" / "model.zip"
+        server.terminate()
 
 
 def test_address_needs_a_checksum_and_is_fetched_on_the_click(panel, address):

@@ -21,8 +21,6 @@ FAST = {"optimisers.generator.rate": "1e-3"}
 """So few steps of so small networks want larger ones; the discriminator keeps the recipe's rate."""
 BATCH = {G + "norm": "batch"}
 """As in the papers: a norm of each patch by itself takes away how bright it is, which small fields of view need."""
-SLOW = {"optimisers.*.rate": "2e-4"}
-"""With 7-wide kernels every unit of the second layer fell silent at the recipe's own rate of 1e-3."""
 SURE = {"optimisers.*.rate": "1e-3"}
 JUDGE = {D + "base": "16", D + "layers": "2"}
 DEEP = {G + "base": "12", G + "downs": "4", G + "cap": "96"}
@@ -118,7 +116,7 @@ def unit(recipe: str) -> Entry:
 
 ENTRIES: tuple[Entry, ...] = (
     # Paired regression
-    Entry("cnn", "heads-mr-ct", 400, {**LESS, **SLOW, G + "layers": "[[7, 10], [7, 10], [1, 1]]"}),
+    Entry("cnn", "heads-mr-ct", 400, {**LESS, G + "layers": "[[7, 10], [7, 10], [1, 1]]"}),
     Entry("decnn", "mr-ct", 320, {**PLANE, **SURE, **BATCH, G + "width": "16", G + "blocks": "3",
                                   G + "convs": "2"}),
     Entry("fcnn", "heads-mr-ct", 320, {**LESS, **SURE, **BATCH, G + "layers": VALID}),
