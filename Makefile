@@ -8,8 +8,9 @@ PYTHON ?= $(shell for p in python3 python3.12 python3.11; do \
 MODEL  ?= head-mr-ct
 INPUT  ?=
 OUTPUT ?= demo
-# The real images of the zoo (Testing/Zoo says which), and where its results go.
+# The real images of the zoo (Testing/Zoo says which), and the factor on its steps.
 DATA   ?= ../shared/data
+SCALE  ?=
 # Whole-head label maps to train on (Docs/tutorial.md, part 4), and where a run is kept.
 LABELS ?= ../shared/data/head_labels
 RUN    ?= runs/head-mr-ct
@@ -18,7 +19,7 @@ PY    := $(VENV)/bin/python
 READY := $(VENV)/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench bench-training zoo models train-head clean
+.PHONY: help demo test lint bench bench-training bench-panel zoo models train-head clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' Makefile
@@ -49,8 +50,11 @@ bench: $(READY) ## measure speed and memory beside MONAI into Docs/benchmarks.md
 bench-training: $(READY) ## measure training steps beside a plain form into Docs/benchmarks_training.md
 	$(PY) Testing/Benchmarks/bench_training.py --out Docs/benchmarks_training.md
 
-zoo: $(READY) ## train a compact form of every recipe on real and simulated pairs into Docs/methods.md (DATA=)
-	$(PY) Testing/Zoo/zoo.py --data "$(DATA)"
+bench-panel: $(READY) ## measure the module's import and the panel's opening into Docs/benchmarks_panel.md
+	$(PY) Testing/Benchmarks/bench_panel.py --out Docs/benchmarks_panel.md
+
+zoo: $(READY) ## train a compact form of every recipe on real and simulated pairs into Docs/methods.md (DATA=, SCALE=)
+	$(PY) Testing/Zoo/zoo.py --data "$(DATA)" $(if $(SCALE),--scale "$(SCALE)")
 
 models: $(READY) ## list the bundled models and verify their files and test vectors
 	@$(PY) Testing/verify_models.py

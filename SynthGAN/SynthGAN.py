@@ -17,13 +17,10 @@ from SynthGANPanel import (
     environment,
     modelView,
     request,
-    selftest,
     sequences,
     settings,
     synthesis,
 )
-from SynthGANPanel.compareSection import CompareSection
-from SynthGANPanel.exportSection import ExportSection
 from SynthGANPanel.framework import (
     ScriptedLoadableModule,
     ScriptedLoadableModuleLogic,
@@ -32,13 +29,8 @@ from SynthGANPanel.framework import (
     translate,
 )
 from SynthGANPanel.i18n import _
-from SynthGANPanel.inputSection import InputSection
-from SynthGANPanel.modelSection import ModelSection
 from SynthGANPanel.parameters import Device, SynthGANParameterNode
-from SynthGANPanel.qualitySection import QualitySection
 from SynthGANPanel.resultMethods import ResultMethods
-from SynthGANPanel.runSection import RunSection
-from SynthGANPanel.setupSection import SetupSection
 from SynthGANPanel.sharedState import SharedState
 
 
@@ -68,8 +60,6 @@ names its sources.
 class SynthGANWidget(SharedState, ScriptedLoadableModuleWidget, VTKObservationMixin):
     """The panel: its sections from top to bottom, and what they share."""
 
-    SECTIONS = (SetupSection, InputSection, ModelSection, RunSection, CompareSection, QualitySection, ExportSection)
-
     def __init__(self, parent=None) -> None:
         """Called when the user opens the module the first time and the widget is initialized."""
         ScriptedLoadableModuleWidget.__init__(self, parent)
@@ -81,12 +71,14 @@ class SynthGANWidget(SharedState, ScriptedLoadableModuleWidget, VTKObservationMi
 
     def setup(self) -> None:
         """Called when the user opens the module the first time and the widget is initialized."""
+        from SynthGANPanel.sections import SECTIONS  # here, not above: Slicer imports this file at every start
+
         ScriptedLoadableModuleWidget.setup(self)
         self.logic = SynthGANLogic()
         uiWidget = slicer.util.loadUI(self.resourcePath("UI/SynthGAN.ui"))
         self.layout.addWidget(uiWidget)
         uiWidget.setMRMLScene(slicer.mrmlScene)
-        self.sections = [section(self) for section in self.SECTIONS]
+        self.sections = [section(self) for section in SECTIONS]
         for section in self.sections:
             section.build(uiWidget.layout())
         uiWidget.layout().addStretch(1)
@@ -296,6 +288,9 @@ class SynthGANTest(ScriptedLoadableModuleTest):
 
     def setUp(self):
         """Do whatever is needed to reset the state - typically a scene clear will be enough."""
+        from SynthGANPanel import selftest  # only here: users open the module, few test it
+
+        self.cases = selftest
         slicer.mrmlScene.Clear()
 
     def runTest(self):
@@ -311,37 +306,37 @@ class SynthGANTest(ScriptedLoadableModuleTest):
         type(self).completedTests += 1
 
     def test_bundledModelsWork(self):
-        selftest.bundledModelsWork(self, SynthGANLogic())
+        self.cases.bundledModelsWork(self, SynthGANLogic())
 
     def test_parametersAreKept(self):
-        selftest.parametersAreKept(self, SynthGANLogic(), Device.CPU)
+        self.cases.parametersAreKept(self, SynthGANLogic(), Device.CPU)
 
     def test_resultLiesOnInput(self):
-        selftest.resultLiesOnInput(self, SynthGANLogic())
+        self.cases.resultLiesOnInput(self, SynthGANLogic())
 
     def test_chosenOutputIsFilled(self):
-        selftest.chosenOutputIsFilled(self, SynthGANLogic())
+        self.cases.chosenOutputIsFilled(self, SynthGANLogic())
 
     def test_cancelChangesNothing(self):
-        selftest.cancelChangesNothing(self, SynthGANLogic())
+        self.cases.cancelChangesNothing(self, SynthGANLogic())
 
     def test_failureChangesNothing(self):
-        selftest.failureChangesNothing(self, SynthGANLogic())
+        self.cases.failureChangesNothing(self, SynthGANLogic())
 
     def test_checksTellBeforeApply(self):
-        selftest.checksTellBeforeApply(self, SynthGANLogic())
+        self.cases.checksTellBeforeApply(self, SynthGANLogic())
 
     def test_regionLiesOnInput(self):
-        selftest.regionLiesOnInput(self, SynthGANLogic())
+        self.cases.regionLiesOnInput(self, SynthGANLogic())
 
     def test_wholeSequenceIsSynthesized(self):
-        selftest.wholeSequenceIsSynthesized(self, SynthGANLogic())
+        self.cases.wholeSequenceIsSynthesized(self, SynthGANLogic())
 
     def test_resultIsMeasuredAndExported(self):
-        selftest.resultIsMeasuredAndExported(self, SynthGANLogic())
+        self.cases.resultIsMeasuredAndExported(self, SynthGANLogic())
 
     def test_devicesCompute(self):
-        selftest.devicesCompute(self)
+        self.cases.devicesCompute(self)
 
     def test_sideBySideAndBack(self):
-        selftest.sideBySideAndBack(self)
+        self.cases.sideBySideAndBack(self)

@@ -192,7 +192,8 @@ def _applicationViews():
     for name in manager.sliceViewNames():
         widget = manager.sliceWidget(name)
         if widget is not None:
-            found["vtkMRMLSliceNode", name] = _rendererOf(widget.sliceView())
+            # Slicer lists views by their nodes' names, which need not be those of the layout: a scene may rename them.
+            found["vtkMRMLSliceNode", widget.mrmlSliceNode().GetLayoutName()] = _rendererOf(widget.sliceView())
     for index in range(manager.threeDViewCount):
         widget = manager.threeDWidget(index)
         found["vtkMRMLViewNode", widget.mrmlViewNode().GetLayoutName()] = _rendererOf(widget.threeDView())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from slicer import vtkMRMLLabelMapVolumeNode, vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
 
-from SynthGANPanel import compare, dicomExport, fileExport, liveComparison, quality
+from SynthGANPanel import compare, fileExport, liveComparison, quality
 
 
 class ResultMethods:
@@ -81,6 +81,8 @@ class ResultMethods:
         :return: the folder
         :raises SynthesisError: with the cause and what to do; nothing was written
         """
+        from SynthGANPanel import dicomExport  # most of what the module would else take to be imported
+
         return dicomExport.exportDicom(
             resultVolume, folder, sourceNode=sourceVolume, newStudy=newStudy, patient=patient, burnIn=burnIn,
             lookup=lookup,

@@ -3,8 +3,6 @@
 import slicer
 
 from SynthGANPanel import request, synthesis
-from SynthGANPanel.runSection import RunSection
-from SynthGANPanel.setupSection import SetupSection
 
 
 class SharedState:
@@ -25,21 +23,21 @@ class SharedState:
         """Whether a synthesis is under way."""
         return self._runSection.run is not None
 
-    def section(self, kind):
-        """The section of a class."""
-        return next(section for section in self.sections if isinstance(section, kind))
+    def section(self, uiFile):
+        """The section whose widgets stand in that `.ui` file."""
+        return next(section for section in self.sections if section.uiFile == uiFile)
 
     @property
     def _runSection(self):
-        return self.section(RunSection)
+        return self.section("Run")
 
     def devices(self):
         """What the last check of the devices found, None if there was none."""
-        return self.section(SetupSection).outcome
+        return self.section("Setup").outcome
 
     def checkDevices(self) -> None:
         """Check the devices, in the background."""
-        self.section(SetupSection).startCheck()
+        self.section("Setup").startCheck()
 
     def source(self):
         """The input volume, None if none is chosen."""

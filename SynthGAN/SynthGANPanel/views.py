@@ -48,7 +48,18 @@ def findOrMake(scene, className, tag):
     node = scene.CreateNodeByClass(className)
     node.UnRegister(None)  # the scene owns it from here on
     node.SetSingletonTag(tag)  # of view nodes, the layout's name too
+    if className == "vtkMRMLSliceNode":
+        _looksAsInSlicer(node, tag)
     return scene.AddNode(node)
+
+
+def _looksAsInSlicer(node, view):
+    """Name, letter and colour that the application gives its views: a scene that is saved has them, and shows them."""
+    node.SetName(view)
+    node.SetLayoutLabel(view[:1] + ("+" if view.endswith("+") else ""))
+    colors = {"Red": node.GetRedColor, "Yellow": node.GetYellowColor, "Green": node.GetGreenColor}
+    if view in colors:
+        node.SetLayoutColor(colors[view]())
 
 
 def viewState(scene, view):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -304,3 +305,21 @@ def test_work_tells_its_failure_and_gives_way(scene: Any) -> None:
     with pytest.raises(SynthesisError):
         work.start(fails())
     assert not work.isRunning
+
+
+@pytest.mark.parametrize(("view", "letter", "channel"), [("Red", "R", 0), ("Green", "G", 1), ("Red+", "R+", None)])
+def test_view_made_without_windows_looks_as_in_the_application(
+    scene: Any, tmp_path: Path, view: str, letter: str, channel: int | None
+) -> None:
+    """A scene that is saved without the application is opened in it: its views keep name, letter and colour."""
+    made = views.sliceNode(scene, view)
+    assert (made.GetName(), made.GetLayoutName(), made.GetLayoutLabel()) == (view, view, letter)
+    color = np.array(made.GetLayoutColor())
+    assert channel is None or color.argmax() == channel
+    path = str(tmp_path / "scene.mrb")
+    assert scene.WriteToMRB(path)
+    scene.Clear(False)
+    assert scene.ReadFromMRB(path, True, None)
+    again = views.find(scene, "vtkMRMLSliceNode", view)
+    assert (again.GetName(), again.GetLayoutLabel()) == (view, letter)
+    np.testing.assert_allclose(again.GetLayoutColor(), color, atol=1e-5)

@@ -181,9 +181,7 @@ def test_after_installing_the_devices_are_checked(panel, without, torchExtension
 
 
 def test_broken_device_is_told_with_its_repair_and_copied(panel, app):
-    from SynthGANPanel.setupSection import SetupSection
-
-    section = panel.section(SetupSection)
+    section = panel.section("Setup")
     section.outcome = {
         "torch": "2.13.0", "cuda": "12.8", "system": "Linux",
         "devices": [

@@ -73,6 +73,9 @@ class Application:
     def layoutManager(self):
         return None
 
+    def coreIOManager(self):
+        return types.SimpleNamespace(saveNodes=_saveScene)
+
     def testingEnabled(self):
         return True
 
@@ -189,6 +192,13 @@ class ModuleWidget(slicer.qMRMLWidget):
     def reload(self):
         """The last step of `slicer.util.reloadScriptedModule`."""
         self._build()
+
+
+def _saveScene(kind, properties, messages):
+    """As far as modules ask for it: the scene as a bundle."""
+    if kind != "SceneFile" or not properties["fileName"].endswith(".mrb"):
+        raise ValueError(f"nothing but a scene as .mrb is saved here, not {kind} {properties}")
+    return slicer.mrmlScene.WriteToMRB(properties["fileName"])
 
 
 def _useAFont():
