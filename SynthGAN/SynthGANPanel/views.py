@@ -79,6 +79,7 @@ def viewState(scene, view):
         "group": slices.GetViewGroup(),
         "plane": plane(slices).tolist(),
         "fieldOfView": list(slices.GetFieldOfView()),
+        "dimensions": list(slices.GetDimensions()[:2]),
         "origin": list(slices.GetXYZOrigin()),
     }
 
@@ -113,8 +114,23 @@ def putBack(scene, view, state):
     with slicer.util.NodeModify(slices):
         slices.SetViewGroup(state["group"])
         setPlane(slices, state["plane"])
-        slices.SetFieldOfView(*state["fieldOfView"])
+        slices.SetFieldOfView(*resized(state["fieldOfView"], state.get("dimensions"), slices.GetDimensions()))
         slices.SetXYZOrigin(*state["origin"])
+
+
+def resized(fieldOfView, before, now):
+    """The field of view (mm, three numbers) of a view that had `before` pixels (x, y) and has `now`.
+
+    By Slicer's own rule for a window that is resized (vtkMRMLSliceLogic::ResizeSliceNode), which undoes itself when
+    the former size comes back: what was kept in a window of another shape, or without one, is not shown squeezed.
+    """
+    if not before or min(*before, *now[:2]) < 1:
+        return fieldOfView
+    x, y, depth = fieldOfView
+    wider, higher = (new / old for new, old in zip(now[:2], before, strict=True))
+    if max(wider, 1 / wider) < max(higher, 1 / higher):
+        return [x, y * higher / wider, depth]
+    return [x * wider / higher, y, depth]
 
 
 def putLinksBack(scene, view, state):

@@ -323,3 +323,22 @@ def test_view_made_without_windows_looks_as_in_the_application(
     again = views.find(scene, "vtkMRMLSliceNode", view)
     assert (again.GetName(), again.GetLayoutLabel()) == (view, letter)
     np.testing.assert_allclose(again.GetLayoutColor(), color, atol=1e-5)
+
+
+@pytest.mark.parametrize("now", [(256, 256), (500, 250), (100, 400), (300, 310)])
+def test_field_of_view_of_a_window_of_another_shape(scene: Any, now: tuple[int, int]) -> None:
+    """Pixels stay square, and the way back is exact; what was not square before keeps its own proportion."""
+    red = views.sliceNode(scene, "Red")
+    red.SetDimensions(400, 200, 1)
+    red.SetFieldOfView(300, 150, 1)
+    state = {**views.viewState(scene, "Red"), "background": None, "foreground": None, "label": None}
+    red.SetDimensions(*now, 1)
+    red.SetFieldOfView(7, 7, 1)
+    views.putBack(scene, "Red", state)
+    x, y, depth = red.GetFieldOfView()
+    assert x / now[0] == pytest.approx(y / now[1])
+    assert depth == 1
+    assert x in (300, pytest.approx(150 * now[0] / now[1]))
+    np.testing.assert_allclose(views.resized([x, y, depth], now, (400, 200, 1)), [300, 150, 1])
+    views.putBack(scene, "Red", {key: value for key, value in state.items() if key != "dimensions"})
+    assert red.GetFieldOfView() == (300, 150, 1)
