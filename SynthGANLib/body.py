@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from SynthGANLib.errors import InputError, UnfitInputError
-from SynthGANLib.grid import Affine, Array
+from SynthGANLib.grid import Affine, Array, whole_voxels
 from SynthGANLib.resampling import apply_axis, axis_weights
 
 # Voxel size (mm) the mask is worked out at; its surface is then interpolated to the volume's own voxels.
@@ -45,7 +45,7 @@ def body_mask(array: Array, spacing: tuple[float, float, float]) -> Array:
     if array.ndim not in (3, 4) or array.size == 0:
         raise InputError(f"A body mask needs a volume, not an array of shape {array.shape}.")
     factors = [
-        max(1, min(round(_WORKING_SPACING / mm), extent // _FEWEST))
+        max(1, min(whole_voxels(_WORKING_SPACING, mm), extent // _FEWEST))
         for extent, mm in zip(array.shape[:3], spacing[::-1], strict=True)
     ]
     coarse = _block_means(array, factors)
@@ -122,7 +122,7 @@ def _body(bright: Array, voxel: list[float]) -> Array:
 
 def _radii(mm: float, voxel: list[float]) -> list[int]:
     """A radius in voxels (x, y, z)."""
-    return [round(mm / size) for size in voxel[::-1]]
+    return [whole_voxels(mm, size) for size in voxel[::-1]]
 
 
 def _closed(mask: Array, voxel: list[float], mm: float) -> Array:

@@ -136,3 +136,11 @@ def parse_orientation(letters: str) -> tuple[tuple[int, int, int], tuple[int, in
     if len(letters) != 3 or sorted(axes) != [0, 1, 2]:
         raise InputError(f"'{letters}' is no orientation: name one of L/R, one of P/A and one of S/I, like LPS.")
     return (axes[0], axes[1], axes[2]), (signs[0], signs[1], signs[2])
+
+
+def whole_voxels(mm: float, spacing: float) -> int:
+    """A length in mm as a number of voxels of that spacing, rounded.
+
+    The last bits of a spacing, which differ after a file or between oblique axes, decide no half.
+    """
+    return round(mm / round(spacing, 6))

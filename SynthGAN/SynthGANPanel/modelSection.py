@@ -139,7 +139,10 @@ class ModelSection(Section):
         """Show the chosen model's folder in the system's file browser."""
         import qt
 
-        qt.QDesktopServices.openUrl(qt.QUrl.fromLocalFile(str(self.panel.model().path)))
+        folder = str(self.panel.model().path)
+        if not qt.QDesktopServices.openUrl(qt.QUrl.fromLocalFile(folder)):
+            self._managed = _("The system shows no folders here; this one is '{folder}'.").format(folder=folder)
+            self.panel.refresh()
 
     def _begin(self, job):
         task = modelManager.ModelTask(job, self._onProgress, self._onCompleted)

@@ -36,8 +36,9 @@ PRESETS = {
     "CT_BRAIN": (100.0, 50.0, GREY),
     "CT_LUNG": (1400.0, -500.0, GREY),
     "PET_SUV": (10.0, 5.0, "vtkMRMLColorTableNodeInvertedGrey"),
+    "RGB": (255.0, 127.5, ""),  # colours as they are, which need no table
 }
-DEFAULT_PRESET = {"HU": "CT_ABDOMEN", "SUVbw": "PET_SUV"}
+DEFAULT_PRESET = {"HU": "CT_ABDOMEN", "SUVbw": "PET_SUV", "RGB": "RGB"}
 
 
 def firstVolume(scene):

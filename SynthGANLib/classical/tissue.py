@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from SynthGANLib.classical.fuzzy import fuzzy_c_means
 from SynthGANLib.errors import CancelledError, UnfitInputError
+from SynthGANLib.grid import whole_voxels
 from SynthGANLib.volume import Volume
 
 FloatArray = NDArray[np.float32]
@@ -34,7 +35,7 @@ def _image(array: NDArray[Any], spacing: tuple[float, float, float]) -> sitk.Ima
 def correct_bias(array: FloatArray, mask: BoolArray, spacing: tuple[float, float, float]) -> FloatArray:
     """N4 bias correction (Tustison et al., IEEE TMI 29:1310, 2010), the field fitted at about 6 mm."""
     image, inside = _image(array, spacing), _image(mask.astype(np.uint8), spacing)
-    shrink = [max(1, min(round(6.0 / s), n // 4)) for s, n in zip(spacing, image.GetSize(), strict=True)]
+    shrink = [max(1, min(whole_voxels(6.0, s), n // 4)) for s, n in zip(spacing, image.GetSize(), strict=True)]
     corrector = sitk.N4BiasFieldCorrectionImageFilter()
     corrector.SetMaximumNumberOfIterations([20, 20, 10])
     small = sitk.Shrink(image, shrink)

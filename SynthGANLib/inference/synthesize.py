@@ -14,6 +14,7 @@ import torch
 from SynthGANLib.card import Card
 from SynthGANLib.errors import InputError, MemoryExhaustedError, ModelError, UnfitInputError
 from SynthGANLib.geometry import Conformed, conform, resample_to
+from SynthGANLib.grid import whole_voxels
 from SynthGANLib.inference.devices import resolve_device
 from SynthGANLib.inference.fitness import check_fit, check_grid
 from SynthGANLib.inference.memory import PeakMemory, is_out_of_memory
@@ -158,7 +159,7 @@ def _body(conformed: Conformed, source: Volume, mask: Volume | Array | None, car
     if card.mask == "none":
         return None
     inside = body_mask(image.array, image.spacing)
-    radii = [max(1, round(SKIN_MM / step)) for step in image.spacing[::-1]]
+    radii = [max(1, whole_voxels(SKIN_MM, step)) for step in image.spacing[::-1]]
     return _Body(inside, widened(inside, (radii[0], radii[1], radii[2])))
 
 

@@ -10,6 +10,7 @@ import pytest
 import SimpleITK as sitk
 
 from SynthGANLib.errors import InputError, ModelError, UnfitInputError
+from SynthGANLib.grid import whole_voxels
 from SynthGANLib.intensity import (
     NORMALISERS,
     Identity,
@@ -219,6 +220,15 @@ def test_body_at_any_voxel_size(rng, spacing):
     truth = ball(shape, spacing, 35.0)
     values = np.where(truth, 500.0, 0.0) + rng.normal(0, 25, shape)
     assert overlap(body_mask(values.astype(np.float32), spacing), truth) > 0.96
+
+
+def test_last_bits_of_a_spacing_change_no_body(sphere_volume):
+    """A file, or axes that lie oblique, change them: no length may be a voxel longer for that."""
+    mask = body_mask(sphere_volume.array, (2.0, 2.0, 2.0))
+    for step in (np.nextafter(2.0, 3.0), np.nextafter(2.0, 1.0)):
+        np.testing.assert_array_equal(body_mask(sphere_volume.array, (step, 2.0, step)), mask)
+        assert whole_voxels(3.0, step) == whole_voxels(3.0, 2.0) == 2
+    assert [whole_voxels(12.0, mm) for mm in (0.7, 1.0, 5.0, 30.0)] == [17, 12, 2, 0]
 
 
 def test_body_follows_scale_offset_and_axes(sphere_volume):

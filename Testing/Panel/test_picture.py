@@ -5,13 +5,15 @@ With the environment variable SYNTHGAN_WRITE_PICTURES set, the picture of the pa
 """
 
 import os
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PySide6 import QtGui
 
-SCREENSHOT = Path(__file__).resolve().parents[2] / "Resources" / "Screenshots" / "panel.png"
+ROOT = Path(__file__).resolve().parents[2]
+SCREENSHOT = ROOT / "Resources" / "Screenshots" / "panel.png"
 WIDTH = 420
 
 
@@ -42,6 +44,22 @@ def test_picture_in_the_documentation_is_of_the_panel():
     image = QtGui.QImage(str(SCREENSHOT))
     assert image.width() == WIDTH
     assert image.height() > WIDTH
+
+
+def test_tutorial_shows_every_section_and_every_picture_is_shown():
+    pages = [ROOT / "README.md", *ROOT.glob("Docs/*.md")]
+    shown = {
+        (page.parent / link).resolve()
+        for page in pages
+        for link in re.findall(r"!\[[^\]]*\]\(([^)]+\.png)\)", page.read_text(encoding="utf-8"))
+    }
+    assert not [path for path in shown if not path.is_file()]
+    assert set(SCREENSHOT.parent.glob("*.png")) <= shown
+    tutorial = (ROOT / "Docs" / "tutorial.md").read_text(encoding="utf-8")
+    sections = {path.stem.lower() for path in (ROOT / "SynthGAN" / "Resources" / "UI").glob("*.ui")} - {"synthgan"}
+    for section in sections - {"model"}:
+        assert f"Screenshots/section_{section}.png" in tutorial, section
+    assert "Screenshots/section_manager.png" in tutorial, "the section Model with its manager"
 
 
 @pytest.mark.parametrize("width", [360, WIDTH, 700])
