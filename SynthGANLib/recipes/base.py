@@ -66,8 +66,8 @@ class Setup:
         patch: extents of a training patch (z, y, x) or (y, x).
         batch, steps: patches a step, of all processes together; steps of the whole run.
         optimisers: group -> Optimiser; "*" for all others.
-        schedule: "constant", "linear" (constant, then linear to 0 from `decay` on) or "cosine".
-        decay: fraction of the run where the linear fall begins.
+        schedule: "constant", "linear" (constant, then linear to 0 from `decay` on), "cosine" or "halving".
+        decay: fraction of the run where the linear fall begins, or after which the rate is halved each time.
         initialise: "dcgan" (N(0, 0.02)), "kaiming" or "default" (torch's).
         ema: decay of the averaged weights that are validated and exported; 0 for none.
         clip: gradient norm limit; 0 for none.

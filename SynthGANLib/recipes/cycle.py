@@ -87,7 +87,8 @@ def unit_of(pick: Pick, generator: Net, config: UnitConfig) -> Setup:
     return Setup(
         networks={"generator": generator, "discriminator_a": critic, "discriminator_b": critic},
         regime=Unit, config=config, dims=2, patch=pick((256, 256), (32, 32)), steps=1_000_000,
-        optimisers={"*": Optimiser(rate=1e-4, weight_decay=1e-4)}, schedule="constant", initialise="kaiming",
+        optimisers={"*": Optimiser(rate=1e-4, weight_decay=1e-4)}, schedule="halving", decay=pick(0.1, 0.0),
+        initialise="kaiming",
     )  # fmt: skip
 
 

@@ -60,6 +60,9 @@ def test_rates_in_closed_form():
     cosine = line_setup(steps=100, schedule="cosine")
     for step in (0, 25, 50, 99):
         assert rate_factor(cosine, step) == pytest.approx(0.5 * (1 + math.cos(math.pi * step / 100)))
+    halving = line_setup(steps=1000, schedule="halving", decay=0.1)
+    assert [rate_factor(halving, step) for step in (0, 99, 100, 299, 300, 999)] == [1, 1, 0.5, 0.25, 0.125, 0.5**9]
+    assert [rate_factor(replace(halving, decay=0.0), step) for step in (0, 999)] == [1, 1]
     assert {rate_factor(line_setup(steps=9), step) for step in range(9)} == {1.0}
     warm = [rate_factor(replace(cosine, steps=110), step, 10) for step in range(110)]
     assert warm[:10] == pytest.approx([(step + 1) / 10 for step in range(10)])
