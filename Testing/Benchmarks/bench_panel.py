@@ -43,7 +43,7 @@ def main() -> int:
         runs = [opening(cache) for _ in range(options.repeat)]
     loaded = sorted({name for run in runs for name in run["loaded"]})  # type: ignore[attr-defined]
     load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
-    packages = ", ".join(f"{name} {metadata.version(name)}" for name in ("slicer-core", "PySide6"))
+    packages = ", ".join(f"{name} {metadata.version(name)}" for name in ("slicer-core", "PySide6-Essentials"))
     lines = [
         "# Benchmarks of the panel",
         "",

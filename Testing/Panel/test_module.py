@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -59,3 +61,12 @@ def test_own_models_are_offered_and_damaged_ones_explained(panel, head):
     panel.ui.acceptTermsCheckBox.click()
     assert panel.ui.applyButton.enabled
     assert panel.ui.statusLabel.text == "Ready."
+
+
+def test_opening_the_panel_loads_nothing_heavy():
+    """Slicer imports the module at every start, and the panel opens before anything is installed."""
+    script = Path(__file__).resolve().parents[1] / "Benchmarks" / "panel_opening.py"
+    done = subprocess.run([sys.executable, str(script)], stdout=subprocess.PIPE, text=True, check=True)
+    answer = json.loads(done.stdout.splitlines()[-1])
+    assert answer["loaded"] == []
+    assert 0 < answer["import_cpu_s"] < answer["open_cpu_s"], "the sections belong to the opening"
