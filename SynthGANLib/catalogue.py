@@ -202,10 +202,21 @@ def listed_folders() -> tuple[Path, ...]:
 
 
 def user_folder() -> Path:
-    """Where the user's models are kept: in the folder of ``SYNTHGAN_HOME`` if that is set, else the platform's."""
-    home = os.environ.get("SYNTHGAN_HOME", "").strip()
+    """Where the user's models are kept: ``SYNTHGAN_MODEL_FOLDER`` if that is set, else a folder of `data_folder`."""
+    chosen = os.environ.get("SYNTHGAN_MODEL_FOLDER", "").strip()
+    return Path(chosen).expanduser() if chosen else default_model_folder()
+
+
+def default_model_folder() -> Path:
+    """Where the user's models are kept unless another folder is named."""
     titled = sys.platform in ("win32", "darwin")  # where folders' names begin with a capital
-    return (Path(home).expanduser() if home else platform_folder()) / ("Models" if titled else "models")
+    return data_folder() / ("Models" if titled else "models")
+
+
+def data_folder() -> Path:
+    """Where what SynthGAN remembers of the user is kept: ``SYNTHGAN_HOME`` if that is set, else the platform's."""
+    home = os.environ.get("SYNTHGAN_HOME", "").strip()
+    return Path(home).expanduser() if home else platform_folder()
 
 
 def platform_folder() -> Path:

@@ -38,6 +38,12 @@ class ModelError(SynthGANError):
     kind = "model"
 
 
+class ModelExistsError(ModelError):
+    """A model of that id is there already; it is replaced on request only."""
+
+    kind = "exists"
+
+
 class UnfitInputError(SynthGANError):
     """A readable volume that does not fit: constant, empty, no body, wrong modality."""
 

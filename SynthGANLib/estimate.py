@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from SynthGANLib.card import Card
-from SynthGANLib.catalogue import user_folder
+from SynthGANLib.catalogue import data_folder
 from SynthGANLib.geometry import conformed_grid
 from SynthGANLib.grid import Grid
 from SynthGANLib.strict_json import JsonError, parse_json
@@ -308,7 +308,7 @@ def _model(card: Card) -> str:
 
 
 def _file(folder: Path | None) -> Path:
-    return (folder or user_folder()).parent / FILE
+    return (folder.parent if folder else data_folder()) / FILE
 
 
 def _whole(value: Any) -> bool:

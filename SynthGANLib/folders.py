@@ -8,7 +8,7 @@ import uuid
 from pathlib import Path
 
 from SynthGANLib.card import CARD
-from SynthGANLib.errors import ModelError
+from SynthGANLib.errors import ModelError, ModelExistsError
 
 
 def check_target(path: Path, *, force: bool) -> None:
@@ -21,7 +21,7 @@ def check_target(path: Path, *, force: bool) -> None:
             )
         return
     if not force:
-        raise ModelError(f"'{path}' exists already.", next_step="Choose another name, or replace it with force.")
+        raise ModelExistsError(f"'{path}' exists already.", next_step="Choose another name, or replace it with force.")
     if path.is_symlink() or not (path / CARD).is_file():
         raise ModelError(
             f"'{path}' is not a model folder and is not replaced.",

@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 
 from SynthGANLib.card import Card
-from SynthGANLib.catalogue import user_folder
+from SynthGANLib.catalogue import data_folder
 from SynthGANLib.errors import InputError
 from SynthGANLib.strict_json import JsonError, parse_json
 
@@ -51,7 +51,7 @@ def accept(card: Card, folder: Path | None = None) -> str:
 
 
 def _file(folder: Path | None) -> Path:
-    return (folder or user_folder()).parent / "accepted_terms.json"
+    return (folder.parent if folder else data_folder()) / "accepted_terms.json"
 
 
 def _read(path: Path) -> dict[str, str]:

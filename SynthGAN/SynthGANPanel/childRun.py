@@ -9,8 +9,7 @@ import weakref
 import slicer
 
 from SynthGANPanel import environment, raster
-from SynthGANPanel.failure import SynthesisError
-from SynthGANPanel.i18n import _
+from SynthGANPanel.failure import SynthesisError, asSynthesisError
 from SynthGANPanel.jobs import WorkerProcess
 from SynthGANPanel.wording import afterExit, describeProgress
 
@@ -83,8 +82,10 @@ class ChildRun(abc.ABC):
             self.folder = environment.privateFolder()
             self._job, volumes = self._prepare(self.folder)
             self._writing = (piece for volume, path in volumes for piece in raster.pieces(volume, path))
-        except BaseException:  # whatever ends the start, an interrupt too, must not leave the folder behind
+        except BaseException as error:  # whatever ends the start, an interrupt too, must not leave the folder behind
             self._cleanUp()
+            if isinstance(error, MemoryError):
+                raise asSynthesisError(error) from error
             raise
         self.state = "running"
         if not _running:
@@ -226,16 +227,10 @@ class ChildRun(abc.ABC):
                 self._report(1.0, self._describe({"stage": "done"}))
             else:
                 self.error = afterExit(self._process.exitCode, self._workerError, self.log)
-        except SynthesisError as error:
-            self.error = error
-        except MemoryError as error:
-            self.error = SynthesisError(
-                _("There is not enough memory in Slicer for this task."),
-                _("Close other volumes and try again."),
-                "memory",
-                self.log,
-            )
-            self.error.__cause__ = error
+        except Exception as error:
+            # A defect, too, is told as the end of this run: whoever waits for the end would wait for ever.
+            self.error = asSynthesisError(error, self.log)
+            self.error.__cause__ = None if self.error is error else error
         finally:
             self.state = state
             self._cleanUp()

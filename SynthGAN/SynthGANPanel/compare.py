@@ -93,7 +93,9 @@ def steps(sourceNode, resultNode, referenceNode=None, choices=None):
 
 def obstacle(choices, sourceNode, resultNode, referenceNode):
     """Why the volumes cannot be compared in the chosen way, "" if they can."""
-    if sourceNode is None or resultNode is None:
+    if sourceNode is None and resultNode is not None:
+        return _("The synthetic volume was made without an input: there is no source to compare it with.")
+    if resultNode is None:
         return _("There is no synthetic volume of the chosen input yet.")
     for node in filter(None, (sourceNode, resultNode, referenceNode)):
         if node.GetImageData() is None:

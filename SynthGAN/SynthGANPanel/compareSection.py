@@ -2,7 +2,7 @@
 
 import slicer
 
-from SynthGANPanel import annotation, compare, difference, liveComparison, made, windows
+from SynthGANPanel import annotation, compare, difference, liveComparison, made, views, windows
 from SynthGANPanel.compareModes import LAYERED, CompareMode
 from SynthGANPanel.i18n import _
 from SynthGANPanel.section import Section
@@ -60,9 +60,12 @@ class CompareSection(Section):
         self._told, self._applied = "", None
 
     def ended(self, run):
-        """Compare a new result with its input, if so chosen."""
+        """Compare a new result with its input, if so chosen; one that has none is shown by itself."""
         if run.error is None and self.panel.entered and self.panel.parameters and self.panel.parameters.sideBySide:
-            self._compare(run.inputNode, run.resultNode)
+            if run.inputNode is not None:
+                self._compare(run.inputNode, run.resultNode)
+            elif not compare.isShown(slicer.mrmlScene):
+                views.showEverywhere(run.resultNode)
 
     def onCompareButton(self):
         """Compare, or go back to the layout that was there before."""
@@ -96,7 +99,7 @@ class CompareSection(Section):
         reason = compare.obstacle(self._choices(), self.panel.source(), self.panel.result(), self.panel.reference())
         isBusy, button = self.live.isWorking, self.ui.compareButton
         button.enabled = bool(isBusy or shown or not reason)
-        if isBusy and not shown:
+        if isBusy:
             button.text, button.toolTip = _("Cancel"), _("Stop; the views stay as they are")
         elif shown:
             button.text = _("Back to the former layout")

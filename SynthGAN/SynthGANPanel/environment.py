@@ -19,7 +19,7 @@ from SynthGANPanel.i18n import _
 
 MINIMUM_SLICER = (5, 12)
 """The first Slicer with `slicer.packaging` and Python 3.12."""
-TORCH_REQUIREMENT = ">=2.4"
+TORCH_REQUIREMENT = ">=2.5"
 TORCH = "PyTorch"
 PENDING_KEY, WHEELS_KEY = "SynthGAN/InstallationPending", "SynthGAN/WheelFolder"
 """Keys of the application's settings."""
@@ -117,9 +117,11 @@ def install():
             extension.installTorch(torchVersionRequirement=TORCH_REQUIREMENT)
     except (RuntimeError, OSError, ImportError, ValueError, subprocess.SubprocessError) as error:
         # What Slicer's installer, the extension, pip and the disk raise when an installation fails.
+        _remember(PENDING_KEY, "")
         raise _installationFailed(error) from error
     missing = missingPackages()
     if missing:
+        _remember(PENDING_KEY, "")
         raise _installationFailed(_("still missing: {names}").format(names=", ".join(missing)))
     _remember(PENDING_KEY, "")
 
@@ -240,8 +242,11 @@ def _torchExtension():
 
 
 def _installationFailed(reason):
+    nextStep = _("Check the internet connection and free disk space, restart Slicer and try again.")
+    if wheelFolder():
+        nextStep = _("Check that the folder of wheels holds all of them for this Slicer, and the free disk space.")
     return SynthesisError(
         _("The installation did not succeed ({reason}).").format(reason=str(reason).strip().rstrip(".")),
-        _("Check the internet connection and free disk space, restart Slicer and try again."),
+        nextStep,
         "package",
     )

@@ -1,29 +1,34 @@
 """How long a synthesis will take and how much memory, in one line, before Apply."""
 
-from SynthGANPanel import environment, nodes
+from SynthGANPanel import environment, nodes, regions
 from SynthGANPanel.failure import SynthesisError
 from SynthGANPanel.i18n import _
 from SynthGANPanel.wording import describeSeconds
 
 
-def describe(inputNode, card, device="auto", memoryLimitGb=0.0):
-    """One line about the synthesis of a whole volume, or why it cannot fit; "" where there is nothing to be told.
+def describe(inputNode, card, device="auto", memoryLimitGb=0.0, roiNode=None, frames=1):
+    """One line about a synthesis, or why it cannot fit; "" where there is nothing to be told.
 
     Quick enough to be asked at every change of a choice: nothing is imported or computed but a plan of the tiles.
 
     :param inputNode: volume to synthesize from, or None
     :param card: the model's card, or None
     :param device: as for a synthesis. memoryLimitGb: 0 is none
+    :param roiNode: only this region is synthesized, None for all. frames: of the sequence, one after another
     """
     if inputNode is None or card is None:
         return ""
     environment.useLibrary()
     from SynthGANLib.errors import SynthGANError
     from SynthGANLib.estimate import estimate
+    from SynthGANLib.grid import Grid
 
     try:
         nodes.checkInput(inputNode)
         grid = nodes.volumeFromNode(inputNode).grid
+        if roiNode is not None:
+            voxels = regions.voxelsInRoi(roiNode, inputNode)
+            grid = Grid(tuple(part.stop - part.start for part in voxels), regions.shifted(grid.affine, voxels))
         found = estimate(card, grid, device, memory=round(memoryLimitGb * 2**30) or None)
     except SynthesisError:
         return ""  # what is wrong with the input is told where it is chosen
@@ -35,7 +40,7 @@ def describe(inputNode, card, device="auto", memoryLimitGb=0.0):
             text += " " + _("Memory: up to about {size}.").format(size=describeBytes(found.bytes))
         return text
     date = found.basis.rpartition(" ")[2]
-    text = _("About {time}").format(time=describeSeconds(found.seconds))
+    text = _("About {time}").format(time=describeSeconds(found.seconds * max(1, frames)))
     if found.bytes is not None:
         text += " " + _("and {size} of memory").format(size=describeBytes(found.bytes))
     if found.tiles:

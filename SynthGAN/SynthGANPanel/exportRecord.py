@@ -95,6 +95,8 @@ def sourceOf(node):
     """The volume that a result was made from, None if it is not in the scene any more."""
     if node.GetScene() is None:  # it was removed while it is being exported
         return None
+    if node.GetNodeReferenceID(nodes.SOURCE_ROLE):
+        return nodes.sourceOf(node)
     found = node.GetScene().GetNodeByID(node.GetAttribute(nodes.ATTRIBUTE_PREFIX + "InputNodeID") or "")
     if found is None or found.GetName() == node.GetAttribute(nodes.ATTRIBUTE_PREFIX + "InputName"):
         return found

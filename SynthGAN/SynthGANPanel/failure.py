@@ -1,5 +1,9 @@
 """The one error that the panel and the Python console see."""
 
+import traceback
+
+from SynthGANPanel.i18n import _
+
 
 class SynthesisError(RuntimeError):
     """A synthesis that did not take place; the scene is as it was.
@@ -18,6 +22,27 @@ class SynthesisError(RuntimeError):
         self.nextStep = nextStep
         self.kind = kind
         self.log = list(log)
+
+
+def asSynthesisError(error, log=()):
+    """The panel's error for anything that went wrong: itself, too little memory, or a defect with its trace."""
+    if isinstance(error, SynthesisError):
+        return error
+    if isinstance(error, MemoryError):
+        return SynthesisError(
+            _("There is not enough memory in Slicer for this task."),
+            _("Close other volumes and try again."),
+            "memory",
+            log,
+        )
+    return SynthesisError(
+        _("Something that should not happen ended this task ({name}: {error}).").format(
+            name=type(error).__name__, error=error
+        ),
+        _("Please report it, with the details below."),
+        "process",
+        [*log, *traceback.format_exception(error)],
+    )
 
 
 def fromLibrary(error):

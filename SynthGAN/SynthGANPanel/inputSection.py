@@ -49,6 +49,7 @@ class InputSection(Section):
         for name in ("input", "mask", "roi"):
             getattr(self.ui, f"{name}Selector").visible = not generated
             getattr(self.ui, f"{name}Label").visible = not generated
+        self._offerLabelMaps()
         self.ui.seedSpinBox.visible = self.ui.seedLabel.visible = generated
         self._showSegments(parameters)
         if self._acceptedFor != (parameters.inputVolume, parameters.modelId):
@@ -85,6 +86,14 @@ class InputSection(Section):
             except SynthesisError as error:
                 self._checks = [notAnImage(error)]
         return self._checks
+
+    def _offerLabelMaps(self):
+        """A drawing, such as a vessel tree, is a label map as a rule; for an image one is never meant."""
+        entry = self.panel.model()
+        drawn = entry is not None and entry.card is not None and entry.card.source.modality == "SEG"
+        wanted = [*nodes.IMAGE_CLASSES, *(["vtkMRMLLabelMapVolumeNode"] if drawn else [])]
+        if list(self.ui.inputSelector.nodeTypes) != wanted:
+            self.ui.inputSelector.nodeTypes = wanted
 
     def _showSegments(self, parameters):
         items = [("", _("All segments")), *masks.segments(parameters.maskVolume)]

@@ -156,6 +156,8 @@ class ModelSection(Section):
 
     def _onCompleted(self, task):
         self._task = None
+        if task.error is not None and task.error.kind == "exists" and self._mayReplace(task):
+            return
         if task.error is not None:
             self._managed = str(task.error)
         elif task.job["job"] == "install":
@@ -168,6 +170,20 @@ class ModelSection(Section):
                 model=task.outcome["model"], version=task.outcome["version"]
             )
         self._modelsChanged()
+
+    def _mayReplace(self, task):
+        """Ask whether the model of the same id is to be replaced; install again if so."""
+        question = _("A model of this id is installed already. Replace it by '{source}'?").format(
+            source=task.job["source"]
+        )
+        if not slicer.util.confirmOkCancelDisplay(question, windowTitle=_("Install model")):
+            return False
+        try:
+            self._begin({**task.job, "force": True})
+        except SynthesisError as error:
+            self._managed = str(error)
+        self.panel.refresh()
+        return True
 
     def _modelsChanged(self):
         self.panel.reloadModels()

@@ -13,6 +13,8 @@ from SynthGANPanel.i18n import _
 
 RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 ATTRIBUTE_PREFIX = "SynthGAN."
+SOURCE_ROLE = "SynthGAN.input"
+"""Reference from a result to its input. Unlike an id in a text it stays right when a scene is added to another."""
 IMAGE_CLASSES = ("vtkMRMLScalarVolumeNode", "vtkMRMLVectorVolumeNode")
 
 # Coded entries (value, scheme, meaning) of quantity and unit, by the library's unit.
@@ -160,6 +162,7 @@ def storeResult(inputNode, outputNode, array, card, provenance, ijkToRAS):
         with slicer.util.NodeModify(node):
             _fill(node, image, card, provenance, ijkToRAS)
             node.SetAndObserveTransformNodeID(inputNode.GetTransformNodeID() if inputNode is not None else None)
+            setSource(node, inputNode)
         showAsTarget(node, card)
         if inputNode is not None:
             placeBeside(inputNode, node)
@@ -168,6 +171,16 @@ def storeResult(inputNode, outputNode, array, card, provenance, ijkToRAS):
         if not completed and outputNode is None:
             scene.RemoveNode(node)
     return node
+
+
+def setSource(node, inputNode):
+    """Let a result refer to the volume that it was made from (None: from nothing)."""
+    node.SetNodeReferenceID(SOURCE_ROLE, inputNode.GetID() if inputNode is not None else None)
+
+
+def sourceOf(node):
+    """The volume that a result was made from; None if there is none, or not in the scene any more."""
+    return node.GetNodeReference(SOURCE_ROLE) if node.GetScene() is not None else None
 
 
 def looseResult(array, card, provenance, ijkToRAS):

@@ -17,7 +17,9 @@ from SynthGANPanel.framework import WithinRange, parameterNodeWrapper
 from SynthGANPanel.i18n import _
 
 # Older Slicers, which are to say that they are too old, have a Python that cannot evaluate `A | B`.
-ImageNode = Optional[Union[vtkMRMLScalarVolumeNode, vtkMRMLVectorVolumeNode]]  # noqa: UP007, UP045
+ImageNode = Optional[  # noqa: UP045
+    Union[vtkMRMLScalarVolumeNode, vtkMRMLVectorVolumeNode, vtkMRMLLabelMapVolumeNode]  # noqa: UP007
+]
 MaskNode = Optional[Union[vtkMRMLLabelMapVolumeNode, vtkMRMLSegmentationNode]]  # noqa: UP007, UP045
 
 

@@ -70,10 +70,8 @@ class Measurement(ChildRun):
 
     def _findSource(self):
         """The volume that the result was made from; None, and a remark, where it cannot be used."""
-        sourceId = self.resultNode.GetAttribute(nodes.ATTRIBUTE_PREFIX + "InputNodeID")
-        node = self.resultNode.GetScene().GetNodeByID(sourceId) if sourceId else None
-        if node is None or node.GetName() != self.resultNode.GetAttribute(nodes.ATTRIBUTE_PREFIX + "InputName"):
-            # Another node may have got the id after the source was removed, hence the look at its name.
+        node = nodes.sourceOf(self.resultNode)
+        if node is None:
             return None
         if not _linearlyRelated(node, self.resultNode):
             self._remarks.append(

@@ -4,7 +4,7 @@ import json
 
 import slicer
 
-from SynthGANPanel import qualityNodes, qualityTable
+from SynthGANPanel import compare, liveComparison, qualityNodes, qualityTable
 from SynthGANPanel.i18n import _
 
 HISTOGRAM, SOURCE_HISTOGRAM, BLAND_ALTMAN = "histogram", "source-histogram", "bland-altman"
@@ -51,6 +51,8 @@ def show(tableNode, chartNode):
     layout = scene.GetFirstNodeByClass("vtkMRMLLayoutNode")
     if app is None or layout is None:
         return False
+    if compare.isShown(scene):
+        liveComparison.ofApplication().end()  # else "back" would lead into the comparison's layout
     if not isShown(scene):
         layout.SetAttribute(FORMER_LAYOUT, str(layout.GetViewArrangement()))
         layout.SetViewArrangement(slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpPlotTableView)

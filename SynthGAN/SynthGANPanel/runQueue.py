@@ -1,6 +1,6 @@
 """Several runs, one after another: each is checked when its turn comes, and one that fails does not stop the rest."""
 
-from SynthGANPanel.failure import SynthesisError
+from SynthGANPanel.failure import SynthesisError, asSynthesisError
 from SynthGANPanel.i18n import _
 
 
@@ -56,15 +56,18 @@ class RunQueue:
         self.clear()
         if self.current is not None:
             self.current.stop(reason)
+            self.current = None
 
     def _start(self, run):
         self.current = run
         try:
             run.start()
-        except SynthesisError as error:
+        except BaseException as error:  # whatever it was, nothing is under way now
             self.current = None
-            run.state, run.error = "failed", error
-            raise
+            run.state, run.error = "failed", asSynthesisError(error)
+            if not isinstance(error, Exception):
+                raise
+            raise run.error from (None if run.error is error else error)
 
     def _onCompleted(self, run):
         self.current = None
@@ -87,4 +90,5 @@ def describe(run):
         "failed": _("{label}: failed"),
         "cancelled": _("{label}: cancelled"),
     }
-    return states[run.state].format(label=run.label)
+    line = states[run.state].format(label=run.label)
+    return f"{line} ({run.error})" if run.state == "failed" else line

@@ -19,6 +19,7 @@ class RunSection(Section):
         self.queue = runQueue.RunQueue(self._onProgress, self._onEnded, panel.refresh)
         self._chosen = None  # input and model when the last outcome was told
         self._outcome = ""  # how the last run ended
+        self._left = []  # what of a study was left out, told above the details of its runs
 
     @property
     def run(self):
@@ -53,8 +54,8 @@ class RunSection(Section):
     def fail(self, error):
         """Show what went wrong, its cause and next step, and the process's last words."""
         self.tell(str(error))
-        self._showLog(error.log)
-        self.ui.detailsCollapsibleButton.collapsed = error.kind == "cancelled" or not error.log
+        self._showLog([error.cause, error.nextStep, *error.log])
+        self.ui.detailsCollapsibleButton.collapsed = error.kind == "cancelled"
 
     def onApplyButton(self):
         """Run processing, or cancel it, when user clicks "Apply" button."""
@@ -62,7 +63,7 @@ class RunSection(Section):
             self.queue.cancel()
             self.panel.refresh()
         else:
-            self._chosen, self._outcome = self._choices(), ""
+            self._chosen, self._outcome, self._left = self._choices(), "", []
             self.ui.logTextEdit.clear()
             self._add(self._requested())
 
@@ -74,9 +75,9 @@ class RunSection(Section):
         """Run every volume of the study that the model can take; name the others."""
         source, card = self.panel.source(), self.panel.model().card
         fitting, others = studies.fitting(source, card)
-        left = [_("'{name}' is left out: {reason}").format(name=name, reason=reason) for name, reason in others]
-        self._showLog(left)
-        self.ui.detailsCollapsibleButton.collapsed = not left
+        self._left = [_("'{name}' is left out: {reason}").format(name=name, reason=reason) for name, reason in others]
+        self._showLog([])
+        self.ui.detailsCollapsibleButton.collapsed = not self._left
         for node in fitting:
             self._add(self._requested(node, everyOne=True))
 
@@ -99,6 +100,8 @@ class RunSection(Section):
 
     def update(self):
         running, parameters = self.run is not None, self.panel.parameters
+        if self._chosen is None:  # a run ended while the module was left: what is told is of the present choices
+            self._chosen = self._choices()
         obstacle = self.panel.obstacle()
         if running:
             self.ui.applyButton.text = _("Cancel")
@@ -115,7 +118,8 @@ class RunSection(Section):
         self.ui.progressBar.visible = running
         self.ui.queueButton.visible = running
         self.ui.queueButton.enabled = not obstacle
-        others = len(studies.volumesOf(parameters.inputVolume)) if parameters.inputVolume else 0
+        source = self.panel.source()
+        others = len(studies.volumesOf(source)) if source else 0
         self.ui.studyButton.visible = others > 1
         self.ui.studyButton.enabled = not obstacle
         self.ui.studyButton.text = _("Whole study ({count} volumes)").format(count=others)
@@ -127,8 +131,9 @@ class RunSection(Section):
         self.ui.devicesLabel.text = "\n".join(deviceCheck.describe(found)) if found else ""
         entry = self.panel.model()
         text = estimation.describe(
-            self.panel.source(), entry.card if entry else None, parameters.device.value, parameters.memoryLimitGb
-        )
+            source, entry.card if entry else None, parameters.device.value, parameters.memoryLimitGb,
+            roiNode=parameters.roi, frames=frames if parameters.wholeSequence else 1,
+        )  # fmt: skip
         self.ui.estimateLabel.text = text
         self.ui.estimateLabel.visible = bool(text) and not running
 
@@ -186,7 +191,7 @@ class RunSection(Section):
         self.panel.ended(run)
 
     def _showLog(self, lines):
-        self.ui.logTextEdit.plainText = "\n".join(lines)
+        self.ui.logTextEdit.plainText = "\n".join(filter(None, [*self._left, *lines]))
 
     def _choices(self):
         parameters = self.panel.parameters

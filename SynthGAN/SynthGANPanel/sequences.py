@@ -3,7 +3,7 @@
 import slicer
 
 from SynthGANPanel import nodes
-from SynthGANPanel.failure import SynthesisError
+from SynthGANPanel.failure import SynthesisError, asSynthesisError
 from SynthGANPanel.i18n import _
 from SynthGANPanel.request import Request
 from SynthGANPanel.synthesis import Synthesis
@@ -98,6 +98,8 @@ class SequenceSynthesis:
 
         :raises SynthesisError: if the volume shows no sequence or the first frame cannot be used
         """
+        if self.inputNode is None:
+            nodes.checkInput(None)  # says what to choose
         if self._sequence is None:
             raise SynthesisError(
                 _("'{name}' is not a frame of a sequence.").format(name=self.inputNode.GetName()),
@@ -106,7 +108,7 @@ class SequenceSynthesis:
         self.state = "running"
         try:
             self._next()
-        except SynthesisError:
+        except BaseException:
             self.state = "failed"
             raise
 
@@ -165,8 +167,8 @@ class SequenceSynthesis:
                     self._next()
                     return
                 self._store()
-            except SynthesisError as error:
-                self.error = error
+            except Exception as error:
+                self.error = asSynthesisError(error, run.log)  # a defect, too, ends the run
         self.state = run.state if run.error is not None else "failed" if self.error is not None else "done"
         self._run = None
         if self._completedCallback is not None:
@@ -189,6 +191,7 @@ class SequenceSynthesis:
         shown = scene.AddNewNodeByClass(self._results[0].GetClassName(), sequence.GetName())
         shown.CopyContent(self._results[0])
         shown.SetAndObserveTransformNodeID(self.inputNode.GetTransformNodeID())
+        nodes.setSource(shown, self.inputNode)
         for attribute in self._results[0].GetAttributeNames():
             shown.SetAttribute(attribute, self._results[0].GetAttribute(attribute))
         nodes.setQuantity(shown, card.target)

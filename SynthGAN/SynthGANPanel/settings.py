@@ -11,7 +11,7 @@ from SynthGANPanel.parameters import Device
 FOLDER, DEVICE, MEMORY, ANNOTATION = (
     f"SynthGAN/{name}" for name in ("ModelFolder", "DefaultDevice", "MemoryLimitGb", "Annotation")
 )
-HOME = "SYNTHGAN_HOME"
+SHELF = "SYNTHGAN_MODEL_FOLDER"
 """Environment variable of the library: the folder that holds the user's models."""
 
 
@@ -60,9 +60,9 @@ def applyModelFolder():
     """Let this process and its children look for the user's models where the settings say."""
     folder = modelFolder()
     if folder:
-        os.environ[HOME] = folder
-    elif os.environ.get(HOME, "") and os.environ.get(HOME) == applyModelFolder.last:
-        del os.environ[HOME]  # one that the user's shell had set stays
+        os.environ[SHELF] = folder
+    elif os.environ.get(SHELF, "") and os.environ.get(SHELF) == applyModelFolder.last:
+        del os.environ[SHELF]  # one that the user's shell had set stays
     applyModelFolder.last = folder
 
 
@@ -93,7 +93,7 @@ def makePage(parent=None):
     folder = ctk.ctkDirectoryButton(page)
     folder.objectName = "modelFolderButton"
     folder.toolTip = _("Where models that you install are kept. They stay when the extension is updated.")
-    folder.directory = modelFolder() or str(_platformFolder())
+    folder.directory = modelFolder() or str(_defaultFolder())
     folder.connect("directoryChanged(QString)", _onFolder)
     device = qt.QComboBox(page)
     device.objectName = "defaultDeviceSelector"
@@ -132,15 +132,19 @@ def _onAnnotation(on):
 
 
 def _onFolder(folder):
-    store(FOLDER, "" if Path(folder) == _platformFolder() else str(folder))
+    store(FOLDER, "" if Path(folder) == _defaultFolder() else str(folder))
     applyModelFolder()
+    panel = getattr(slicer.modules, "SynthGANWidget", None)
+    if panel is not None:
+        panel.reloadModels()
+        panel.refresh()
 
 
-def _platformFolder():
-    """The platform's own folder for the user's data."""
+def _defaultFolder():
+    """The library's own folder for the user's models."""
     from SynthGANPanel import environment
 
     environment.useLibrary()
-    from SynthGANLib.catalogue import platform_folder
+    from SynthGANLib.catalogue import default_model_folder
 
-    return platform_folder()
+    return default_model_folder()

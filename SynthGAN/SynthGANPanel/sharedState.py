@@ -40,8 +40,8 @@ class SharedState:
         self.section("Setup").startCheck()
 
     def source(self):
-        """The input volume, None if none is chosen."""
-        return self._parameterNode.inputVolume if self._parameterNode else None
+        """The input volume, None if none is chosen or the model takes none."""
+        return self._parameterNode.inputVolume if self._parameterNode and not self.needsNoInput() else None
 
     def needsNoInput(self):
         """Whether the chosen model makes images from nothing but a seed."""

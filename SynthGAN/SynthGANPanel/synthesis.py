@@ -100,21 +100,18 @@ def latestResult(inputNode):
     """The newest volume of the scene that was synthesized from `inputNode`, None if there is none."""
     if inputNode is None or inputNode.GetScene() is None:
         return None
-    return _newest(inputNode.GetScene(), {"InputNodeID": inputNode.GetID()})
+    return _newest(inputNode.GetScene(), lambda node: nodes.sourceOf(node) is inputNode)
 
 
 def latestGenerated(scene, modelId):
     """The newest volume of the scene that a model made without an input, None if there is none."""
-    return _newest(scene, {"ModelId": modelId, "InputName": "none"})
+    wanted = {nodes.ATTRIBUTE_PREFIX + "ModelId": modelId, nodes.ATTRIBUTE_PREFIX + "InputName": "none"}
+    return _newest(scene, lambda node: all(node.GetAttribute(name) == value for name, value in wanted.items()))
 
 
-def _newest(scene, attributes):
-    """The volume that has these attributes and the latest date."""
-    found = [
-        node
-        for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode", scene)
-        if all(node.GetAttribute(nodes.ATTRIBUTE_PREFIX + name) == value for name, value in attributes.items())
-    ]
+def _newest(scene, isWanted):
+    """The volume of the latest date among the wanted ones."""
+    found = [node for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode", scene) if isWanted(node)]
     # Of results of one second the one that was added last, hence the reversed order.
     dated = [(node.GetAttribute(nodes.ATTRIBUTE_PREFIX + "Date") or "", node) for node in reversed(found)]
     return max(dated, key=lambda pair: pair[0], default=("", None))[1]

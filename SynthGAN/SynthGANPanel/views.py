@@ -152,6 +152,15 @@ def setLayers(composite, background, foreground=None, opacity=0.0):
         composite.SetCompositing(slicer.vtkMRMLSliceCompositeNode.Alpha)
 
 
+def showEverywhere(volume):
+    """Show a volume alone in all slice views that there are, zoomed to it, as Slicer does with one just loaded."""
+    scene = volume.GetScene()
+    composites = list(slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode", scene))
+    for composite in composites:
+        setLayers(composite, volume)
+    fit(scene, [composite.GetLayoutName() for composite in composites])
+
+
 def plane(slices):
     """The 4x4 SliceToRAS matrix of a slice node."""
     return slicer.util.arrayFromVTKMatrix(slices.GetSliceToRAS())

@@ -53,6 +53,8 @@ def apply(volume, preset):
     if volume.GetDisplayNode() is None:
         volume.CreateDefaultDisplayNodes()
     display = volume.GetDisplayNode()
+    if not hasattr(display, "SetWindowLevelMinMax"):
+        return  # the colours of a label map stand for labels
     if preset == AUTOMATIC:
         display.SetAutoWindowLevel(True)
         return

@@ -47,16 +47,16 @@ def afterExit(exitCode, event, log):
     if event is not None and event.get("cause"):
         return SynthesisError(str(event["cause"]), str(event.get("next_step", "")), str(event.get("kind", "")), log)
     if exitCode == 0:
-        cause = _("The synthesis process ended without a result.")
+        cause = _("The process ended without a result.")
     elif exitCode == -getattr(signal, "SIGKILL", 9):
         return SynthesisError(
-            _("The system ended the synthesis process, most likely because memory ran out."),
+            _("The system ended the process, most likely because memory ran out."),
             _("Close other programs, or set a memory limit under Advanced."),
             "memory",
             log,
         )
     else:
-        cause = _("The synthesis process crashed (exit code {code}).").format(code=exitCode)
+        cause = _("The process crashed (exit code {code}).").format(code=exitCode)
     return SynthesisError(cause, _("See Details for its last words, and try again."), "process", log)
 
 

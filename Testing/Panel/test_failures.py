@@ -13,10 +13,10 @@ from SynthGANPanel.failure import SynthesisError
 
 FAULTS = {
     "refuse": "The volume is constant: every voxel is 0. Choose another volume.",
-    "crash": "The synthesis process crashed (exit code -11).",
+    "crash": "The process crashed (exit code -11).",
     "killed": "most likely because memory ran out",
-    "exitCode": "The synthesis process crashed (exit code 5).",
-    "silent": "The synthesis process ended without a result.",
+    "exitCode": "The process crashed (exit code 5).",
+    "silent": "The process ended without a result.",
     "wrongHash": "its checksum is not the one reported",
     "wrongGrid": "it does not lie on the input",
     "wrongShape": "it has another number of voxels than the input",

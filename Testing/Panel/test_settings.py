@@ -1,11 +1,13 @@
 """The page in the application settings, and what follows from it."""
 
 import os
+import shutil
 
 import pytest
 import slicer
 from PySide6 import QtCore
 
+from SynthGANLib.terms import accepted_on
 from SynthGANPanel import environment, settings
 from SynthGANPanel.parameters import Device
 
@@ -13,7 +15,7 @@ from SynthGANPanel.parameters import Device
 @pytest.fixture
 def page(app, userData, monkeypatch):
     """The page as the settings dialog shows it; the settings are forgotten afterwards."""
-    monkeypatch.setenv(settings.HOME, "")
+    monkeypatch.setenv(settings.SHELF, "")
     app.startUp()
     yield app.settings.pages["SynthGAN"]
     QtCore.QSettings().clear()
@@ -25,7 +27,7 @@ def control(page, name):
 
 
 def test_page_is_registered_and_shows_the_defaults(page, userData):
-    assert control(page, "modelFolderButton").directory == str(userData / "synthgan")
+    assert control(page, "modelFolderButton").directory == str(userData / "synthgan" / "models")
     assert control(page, "defaultDeviceSelector").currentText == "Automatic"
     assert control(page, "memoryLimitSpinBox").value == 0
     assert control(page, "annotationCheckBox").checked
@@ -48,17 +50,28 @@ def test_model_folder_is_used_by_panel_and_children(page, tmp_path):
     from SynthGANLib.catalogue import Catalogue, user_folder
 
     control(page, "modelFolderButton").directory = str(tmp_path / "mine")
-    assert user_folder().parent == tmp_path / "mine"
-    assert environment.workerEnvironment()[settings.HOME] == str(tmp_path / "mine")
+    assert user_folder() == tmp_path / "mine"
+    assert environment.workerEnvironment()[settings.SHELF] == str(tmp_path / "mine")
     Catalogue().install(Catalogue().find("tissue-mr-ct"))
-    assert (tmp_path / "mine").rglob("model.json")
-    assert len(list((tmp_path / "mine").rglob("model.json"))) == 1
+    assert (tmp_path / "mine" / "tissue-mr-ct" / "model.json").is_file()
+
+
+def test_a_shelf_that_is_there_shows_its_models_at_once(page, panel, tmp_path):
+    from SynthGANLib.catalogue import Catalogue
+
+    shelf = tmp_path / "shelf" / "mine-mr-ct"
+    shutil.copytree(Catalogue().find("tissue-mr-ct"), shelf)
+    card = (shelf / "model.json").read_text(encoding="utf-8")
+    (shelf / "model.json").write_text(card.replace('"tissue-mr-ct"', '"mine-mr-ct"', 1), encoding="utf-8")
+    control(page, "modelFolderButton").directory = str(shelf.parent)
+    assert "mine-mr-ct" in panel.models
+    assert accepted_on(panel.models["tissue-mr-ct"].card), "what was accepted before stays so"
 
 
 def test_a_folder_set_by_the_shell_stays(page, monkeypatch):
-    monkeypatch.setenv(settings.HOME, "/from/the/shell")
+    monkeypatch.setenv(settings.SHELF, "/from/the/shell")
     settings.applyModelFolder()
-    assert os.environ[settings.HOME] == "/from/the/shell"
+    assert os.environ[settings.SHELF] == "/from/the/shell"
 
 
 @pytest.mark.parametrize("text", ["much", "-3", "1e9"])
