@@ -7,8 +7,8 @@ same networks, batch 1. Every measurement is a process of its own and the varian
 time of the processor, which others on the machine change little.
 
 Convergence: both recipes at their tiny size on slices of drawn heads, trained with the same seed in both precisions;
-the error is that of heads which were not trained on. The convolutions are PyTorch's own, for oneDNN's of bfloat16
-differ from processor to processor.
+the error is that of heads which were not trained on. oneDNN is switched off, for its convolutions of bfloat16 differ
+from processor to processor.
 """
 
 from __future__ import annotations
@@ -354,7 +354,7 @@ def convergence_table(given: argparse.Namespace) -> list[str]:
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, help="file for the tables; printed otherwise")
-    parser.add_argument("--repeats", type=int, default=5, help="turns of the steps' variants")
+    parser.add_argument("--repeats", type=int, default=3, help="turns of the steps' variants")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--sizes", type=int, nargs="+", default=[128, 256], help="extents of the images of the steps")
     parser.add_argument("--seeds", type=int, default=3, help="runs in each precision")
