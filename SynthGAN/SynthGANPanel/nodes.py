@@ -180,7 +180,13 @@ def setSource(node, inputNode):
 
 def sourceOf(node):
     """The volume that a result was made from; None if there is none, or not in the scene any more."""
-    return node.GetNodeReference(SOURCE_ROLE) if node.GetScene() is not None else None
+    scene = node.GetScene()
+    if scene is None or node.GetNodeReferenceID(SOURCE_ROLE):
+        return node.GetNodeReference(SOURCE_ROLE) if scene is not None else None
+    # A copy of a result has its attributes alone. Another node may have the id by now, hence the look at its name.
+    found = scene.GetNodeByID(node.GetAttribute(ATTRIBUTE_PREFIX + "InputNodeID") or "")
+    named = found is not None and found.GetName() == node.GetAttribute(ATTRIBUTE_PREFIX + "InputName")
+    return found if named else None
 
 
 def looseResult(array, card, provenance, ijkToRAS):

@@ -17,9 +17,11 @@ from SynthGANPanel.framework import WithinRange, parameterNodeWrapper
 from SynthGANPanel.i18n import _
 
 # Older Slicers, which are to say that they are too old, have a Python that cannot evaluate `A | B`.
-ImageNode = Optional[  # noqa: UP045
+ImageNode = Optional[Union[vtkMRMLScalarVolumeNode, vtkMRMLVectorVolumeNode]]  # noqa: UP007, UP045
+InputNode = Optional[  # noqa: UP045
     Union[vtkMRMLScalarVolumeNode, vtkMRMLVectorVolumeNode, vtkMRMLLabelMapVolumeNode]  # noqa: UP007
 ]
+"""Label maps are offered to models that take drawings only."""
 MaskNode = Optional[Union[vtkMRMLLabelMapVolumeNode, vtkMRMLSegmentationNode]]  # noqa: UP007, UP045
 
 
@@ -91,7 +93,7 @@ class SynthGANParameterNode:
     compareCrosshair - Mark the place under the mouse in all views while comparing.
     """
 
-    inputVolume: ImageNode
+    inputVolume: InputNode
     maskVolume: MaskNode
     maskSegment: str
     roi: vtkMRMLMarkupsROINode

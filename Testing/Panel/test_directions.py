@@ -8,7 +8,7 @@ import slicer
 from panelCases import addVolume, waitUntil
 
 from SynthGANLib.card import MethodSpec, SourceSpec, SpatialSpec, TargetSpec
-from SynthGANPanel import nodes
+from SynthGANPanel import compare, nodes, views
 
 LIBRARY_TESTS = str(Path(__file__).resolve().parents[1] / "Library")
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -190,14 +190,37 @@ def test_direction_by_clicks(shelve, panel, source, target):
 
 
 @pytest.mark.slow
+def test_vessel_tree_as_a_label_map(shelve, panel):
+    """As a segmentation gives it; offered to models that take drawings, and to no other."""
+    model = shelve("vessels", "fundus")
+    panel.reloadModels()
+    tree = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode", "tree")
+    slicer.util.updateVolumeFromArray(tree, imageOf("vessels"))
+    assert "tree" not in panel.ui.inputSelector.items()
+    panel.parameters.modelId = model.card.id
+    panel.ui.inputSelector.choose("tree")
+    result = applied(panel, model)
+    assert slicer.util.arrayFromVolume(result).shape == (*imageOf("vessels").shape, 3)
+    panel.parameters.modelId = "tissue-mr-ct"
+    assert "tree" not in panel.ui.inputSelector.items()
+    assert panel.parameters.inputVolume is None
+
+
+@pytest.mark.slow
 def test_generator_by_clicks_without_an_input(shelve, panel):
     from SynthGANPanel import request
 
     model = shelve("nothing", "fundus")
     panel.reloadModels()
+    panel.parameters.inputVolume = addSource("MR")  # of another model, before this one was chosen
+    view = views.compositeNode(slicer.mrmlScene, "Red")
     panel.ui.seedSpinBox.value = 11
     result = applied(panel, model)
-    assert panel.parameters.inputVolume is None
+    assert view.GetBackgroundVolumeID() == result.GetID(), "shown by itself"
+    assert not compare.isShown(slicer.mrmlScene)
+    assert "made without an input" in panel.ui.compareStatusLabel.text
+    assert not panel.ui.estimateLabel.visible
+    assert nodes.sourceOf(result) is None
     assert not panel.ui.inputSelector.visible
     assert result.GetClassName() == "vtkMRMLVectorVolumeNode"
     assert result.GetName() == "synthetic OP (nothing-fundus)"

@@ -64,8 +64,10 @@ def test_a_queued_run_that_cannot_start_leaves_the_next_its_turn(ready, worker, 
     lost.SetAndObserveImageData(None)
     idle(ready)
     assert ready.ui.queueLabel.text.splitlines() == [
-        "head: tissue-mr-ct: done", "lost: tissue-mr-ct: failed", "other: tissue-mr-ct: done",
-    ]  # fmt: skip
+        "head: tissue-mr-ct: done",
+        "lost: tissue-mr-ct: failed ('lost' holds no voxels. Choose another input volume.)",
+        "other: tissue-mr-ct: done",
+    ]
     assert ready.logic.latestResult(other) is not None
 
 
