@@ -18,7 +18,7 @@ class DeviceCheck(ChildRun):
         missing = environment.missingPackages()
         if missing:
             raise SynthesisError(
-                _("The check needs {names}.").format(names=" and ".join(missing)),
+                _("The check needs {names}.").format(names=_(" and ").join(missing)),
                 _("Press Install in the SynthGAN module."),
                 "package",
             )

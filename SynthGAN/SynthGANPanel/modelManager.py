@@ -22,7 +22,7 @@ class ModelTask(ChildRun):
         missing = environment.missingPackages() if self.job["job"] == "verify" else []
         if missing:
             raise SynthesisError(
-                _("Verifying a model needs {names}.").format(names=" and ".join(missing)),
+                _("Verifying a model needs {names}.").format(names=_(" and ").join(missing)),
                 _("Press Install in the SynthGAN module."),
                 "package",
             )

@@ -61,7 +61,7 @@ class Request:
         missing = environment.missingPackages()
         if missing:
             raise SynthesisError(
-                _("SynthGAN needs {names}, which Slicer does not have yet.").format(names=" and ".join(missing)),
+                _("SynthGAN needs {names}, which Slicer does not have yet.").format(names=_(" and ").join(missing)),
                 _("Press Install in the SynthGAN module."),
                 "package",
             )

@@ -122,10 +122,13 @@ class RunSection(Section):
         others = len(studies.volumesOf(source)) if source else 0
         self.ui.studyButton.visible = others > 1
         self.ui.studyButton.enabled = not obstacle
+        self.ui.studyButton.toolTip = _("Every volume of the study that fits the model, each into a new volume")
         self.ui.studyButton.text = _("Whole study ({count} volumes)").format(count=others)
         self._showQueue()
         frames = self._frames()
         self.ui.wholeSequenceCheckBox.visible = frames > 1
+        # All frames go into a new sequence
+        self.ui.outputSelector.enabled = not (parameters.wholeSequence and frames > 1)
         self.ui.wholeSequenceCheckBox.text = _("Whole sequence ({count} frames)").format(count=frames)
         found = self.panel.devices()
         self.ui.devicesLabel.text = "\n".join(deviceCheck.describe(found)) if found else ""

@@ -49,10 +49,14 @@ class SharedState:
         return request.needsNoInput(entry.card if entry else None)
 
     def result(self):
-        """The newest result for the chosen input (or of a model that needs none), None if there is none."""
+        """The chosen model's newest result for the chosen input, else any model's newest for it; None without one.
+
+        So the model's selector leads back to what it made before. Of a model that needs no input its newest.
+        """
         if self.needsNoInput():
             return synthesis.latestGenerated(slicer.mrmlScene, self._parameterNode.modelId)
-        return self.logic.latestResult(self.source())
+        source, modelId = self.source(), self._parameterNode.modelId if self._parameterNode else None
+        return synthesis.latestResult(source, modelId) or synthesis.latestResult(source)
 
     def reference(self):
         """The real image to compare the result with, None if none is chosen."""

@@ -96,11 +96,15 @@ def synthesize(inputNode, model=DEFAULT_MODEL, wait=True, progressCallback=None,
     return run.wait() if wait else run
 
 
-def latestResult(inputNode):
-    """The newest volume of the scene that was synthesized from `inputNode`, None if there is none."""
+def latestResult(inputNode, modelId=None):
+    """The newest volume of the scene that was synthesized from `inputNode` (by this model), None if there is none."""
     if inputNode is None or inputNode.GetScene() is None:
         return None
-    return _newest(inputNode.GetScene(), lambda node: nodes.sourceOf(node) is inputNode)
+    wanted, attribute = modelId, nodes.ATTRIBUTE_PREFIX + "ModelId"
+    return _newest(
+        inputNode.GetScene(),
+        lambda node: wanted in (None, node.GetAttribute(attribute)) and nodes.sourceOf(node) is inputNode,
+    )
 
 
 def latestGenerated(scene, modelId):

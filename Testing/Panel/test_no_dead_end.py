@@ -167,3 +167,14 @@ def test_controls_of_reveal_and_crosshair_are_followed(ready, worker, monkeypatc
     before = ready.parameters.compareCrosshair
     ready.ui.compareCrosshairCheckBox.click()
     assert ready.parameters.compareCrosshair is not before
+
+
+def test_the_model_leads_back_to_its_result(ready, worker, head):
+    worker("good")
+    made = {model: ready.logic.synthesize(head, model=model) for model in ("head-mr-ct", "tissue-mr-ct")}
+    for model in ("head-mr-ct", "tissue-mr-ct", "head-mr-ct"):
+        ready.parameters.modelId = model
+        assert ready.result() is made[model]
+        assert ready.ui.measuredNameLabel.text == made[model].GetName()
+    slicer.mrmlScene.RemoveNode(made["head-mr-ct"])
+    assert ready.result() is made["tissue-mr-ct"], "better the other model's than none"
