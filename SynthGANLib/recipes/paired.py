@@ -134,9 +134,13 @@ RECIPES = (
         "cgan-image", "Conditional GAN", "Section II-C.2",
         "Mirza M, Osindero S. Conditional generative adversarial nets. arXiv 1411.1784, 2014",
         1.0, ("MR-CT", "CT-MR", "MR-PET", "PET-MR"), "paired", cgan_image,
+        aliases=("cGAN", "conditional GAN (image)"),
     ),
     Recipe("medgan-mr-pet", "MedGAN", "Table III, MRI-PET", MEDGAN, 0.9, ("MR-PET",), "paired", medgan),
-    Recipe("medgan-pet-ct", "CGAN", "Table III, PET-CT", MEDGAN, 0.9, ("PET-CT",), "paired", medgan),
+    Recipe(
+        "medgan-pet-ct", "CGAN", "Table III, PET-CT", MEDGAN, 0.9, ("PET-CT",), "paired", medgan,
+        aliases=("MedGAN PET-to-CT",),
+    ),
     Recipe(
         "medgan-motion", "MR motion correction", "Table III, PET-CT", MEDGAN, 0.9, ("MR-MR",), "paired", medgan_motion,
     ),

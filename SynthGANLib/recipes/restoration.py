@@ -48,12 +48,12 @@ RECIPES = (
     Recipe(
         "inpainting", "ip-MedGAN", "Reference 3",
         "Armanious K et al. Adversarial inpainting of medical image modalities. ICASSP 2019",
-        1.0, ("MR-MR", "CT-CT"), "unconditional", inpainting,
+        1.0, ("MR-MR", "CT-CT"), "unconditional", inpainting, aliases=("ip-MedGAN inpainting",),
     ),
     Recipe(
         "super-resolution", "mDCSRN-GAN", "Reference 9",
         "Chen Y et al. Efficient and accurate MRI super-resolution using a generative adversarial network and 3D "
         "multi-level densely connected network. MICCAI 2018",
-        1.0, ("MR-MR",), "paired", super_resolution,
+        1.0, ("MR-MR",), "paired", super_resolution, aliases=("mDCSRN super-resolution",),
     ),
 )  # fmt: skip

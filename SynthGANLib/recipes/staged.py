@@ -108,25 +108,25 @@ RECIPES = (
         "cascade-gan", "Cascade GAN", "Table III, MRI-CT",
         "Nie D et al. Medical image synthesis with context-aware generative adversarial networks. MICCAI "
         "2017; IEEE TBME 2018;65:2720",
-        0.85, ("MR-CT",), "paired", cascade_gan,
+        0.85, ("MR-CT",), "paired", cascade_gan, aliases=("auto-context GAN",),
     ),
     Recipe(
         "sketcher-refiner", "cascade cGAN", "Table III, MRI-PET",
         "Wei W et al. Learning myelin content in multiple sclerosis from multimodal MRI through adversarial "
         "training. MICCAI 2018",
-        0.9, ("MR-PET",), "paired", sketcher_refiner,
+        0.9, ("MR-PET",), "paired", sketcher_refiner, aliases=("cascade cGAN (sketcher-refiner)",),
     ),
     Recipe(
         "low-dose-pet", "3D conditional GAN", "Reference 23",
         "Wang Y et al. 3D conditional generative adversarial networks for high-quality PET image estimation "
         "at low dose. NeuroImage 2018;174:550",
-        1.0, ("PET-PET",), "paired", low_dose_pet,
+        1.0, ("PET-PET",), "paired", low_dose_pet, aliases=("low-dose PET 3D cGAN", "3D cGAN"),
     ),
     Recipe(
         "fcn-cgan", "FCN and cGAN", "Table III, CT-PET",
         "Ben-Cohen A et al. Cross-modality synthesis from CT to PET using FCN and GAN networks for improved "
         "automated lesion detection. Eng Appl Artif Intell 2019;78:186",
-        1.0, ("CT-PET",), "paired", fcn_cgan,
+        1.0, ("CT-PET",), "paired", fcn_cgan, aliases=("FCN + cGAN with SUV-weighted loss",),
     ),
     Recipe(
         "dual-glow", "DUAL-GLOW", "Table III, MRI-PET",

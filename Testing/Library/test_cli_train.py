@@ -165,7 +165,22 @@ def test_recipes_are_listed_and_found(capsys):
     assert code == 0
     assert {"cyclegan"} <= {row["name"] for row in rows} < {*RECIPES, *FITTED}
     assert all(row["data"] in ("paired", "unpaired", "mixed", "unconditional") for row in rows)
+    code, out, _ = call(capsys, "recipes", "--find", "U-Net")
+    assert [line.split()[0] for line in out.splitlines()[1:3]] == ["unet-han", "unet-ct-mr"]  # called so, not like it
     assert call(capsys, "recipes", "--find", "nothing like it")[1] == "No recipe mentions 'nothing like it'.\n"
+
+
+def test_long_list_tells_where_each_recipe_comes_from(capsys):
+    code, out, _ = call(capsys, "recipes", "--find", "auto-context", "--long")
+    _, line, place, paper = out.splitlines()
+    assert code == 0
+    assert line.split()[0] == "cascade-gan"
+    assert place == "    Table III, MRI-CT; also called auto-context GAN; regime StagedCascade"
+    assert paper.startswith("    Nie D et al. Medical image synthesis with context-aware")
+    assert paper.endswith("(certainty 0.85)")
+    every = call(capsys, "recipes", "--long")[1].splitlines()
+    assert len(every) == 1 + 3 * (len(RECIPES) + len(FITTED))
+    assert not any("None" in line or line.endswith("regime ") for line in every)
 
 
 # train and export
