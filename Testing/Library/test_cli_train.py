@@ -232,7 +232,15 @@ def test_exported_model_gives_what_was_validated(trained, tmp_path, capsys, data
 
     body = body_mask(mr.array, mr.spacing)
     fake = synthesize(mr, model, mask=body, device="cpu")
-    assert measure(fake, ct, body, card.target.range)["MAE"] == pytest.approx(card.metrics["MAE"], rel=1e-4)
+    found = measure(fake, ct, body, card.target.range)
+    assert list(found) == ["MAE", "ME", "PSNR", "MS-SSIM"]
+    for name, value in found.items():
+        assert value == pytest.approx(card.metrics[name], rel=1e-4), name
+    assert card.metrics["protocol"] == (
+        "synthrad2025, mask: the body, PSNR and MS-SSIM of values clipped to -1024 to 3071, -1024 outside the mask, "
+        "offset +1024, window 7 or the extent if less; MAE and ME in HU, PSNR in dB, means over volumes; "
+        "1 validation cases, by which the weights were chosen"
+    )
     code, _, err = call(capsys, "export", trained, "--out", tmp_path / "model")
     assert code == 2
     assert "exists already" in err
