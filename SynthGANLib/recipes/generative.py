@@ -149,6 +149,7 @@ def ddgan(pick: Pick) -> Setup:
 
 
 def _pyramid(pick: Pick, regime: type[Pyramid], *, conditional: bool) -> Setup:
+    """Generators and discriminators of all levels; `conditional` ones see the enlarged coarser image beside theirs."""
     size, coarsest = pick(256, 32), pick(16, 8)
     generator = {"size": size, "coarsest": coarsest, "code": pick(100, 8), "base": pick(64, 8),
                  "widths": pick([64, 128, 64], [8, 8])}  # fmt: skip
