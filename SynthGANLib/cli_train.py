@@ -48,7 +48,8 @@ def add_commands(commands: Any) -> None:
     command.set_defaults(run=_train)
 
     command = commands.add_parser("recipes", allow_abbrev=False, help="list the systems that can be trained")
-    command.add_argument("--find", default="", metavar="TEXT", help="only those whose description has TEXT")
+    command.add_argument("--find", default="", metavar="TEXT", help="only those TEXT names or mentions, best first")
+    command.add_argument("--long", action="store_true", help="also where it stands in the review, regime and paper")
     command.set_defaults(run=_recipes)
 
     command = commands.add_parser("export", allow_abbrev=False, help="make a model folder of a training run")
@@ -178,7 +179,7 @@ def _recipes(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(rows, indent=2))
     elif rows:
-        print(_table(rows))
+        print("\n".join(_with_details(_table(rows), rows) if options.long else _table(rows)))
     else:
         print(f"No recipe mentions '{options.find}'.")
     return 0
@@ -196,19 +197,33 @@ def _row(recipe: Any) -> dict[str, Any]:
         "table": recipe.table,
         "citation": recipe.citation,
         "certainty": recipe.certainty,
+        "aliases": list(recipe.aliases),
     }
 
 
-def _table(rows: list[dict[str, Any]]) -> str:
+def _table(rows: list[dict[str, Any]]) -> list[str]:
     lines = [("RECIPE", "DATA", "DIM", "DIRECTION", "IN THE REVIEW")]
     for row in rows:
         data = f"{row['data']} or targets" if row["degradation"] else row["data"]
         lines.append((row["name"], data, f"{row['dims']}D", ", ".join(row["directions"]), row["review"]))
     widths = [max(len(line[column]) for line in lines) for column in range(4)]
-    return "\n".join(
+    return [
         "  ".join([*(cell.ljust(width) for cell, width in zip(line, widths, strict=False)), line[4]]).rstrip()
         for line in lines
-    )
+    ]
+
+
+def _with_details(table: list[str], rows: list[dict[str, Any]]) -> list[str]:
+    """Below each recipe its place in the review, other names, regime, paper, and how certain it is that it is meant."""
+    lines = table[:1]
+    for line, row in zip(table[1:], rows, strict=True):
+        also = f"; also called {', '.join(row['aliases'])}" if row["aliases"] else ""
+        lines += [
+            line,
+            f"    {row['table']}{also}; regime {row['regime']}",
+            f"    {row['citation']} (certainty {row['certainty']:g})",
+        ]
+    return lines
 
 
 def _export(options: argparse.Namespace) -> int:

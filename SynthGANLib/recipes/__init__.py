@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from SynthGANLib.errors import InputError
 from SynthGANLib.recipes import classical, cycle, fundus, generative, paired, restoration, staged, supervised
 from SynthGANLib.recipes.base import FittedRecipe, Net, Optimiser, Recipe, Setup
+from SynthGANLib.recipes.search import ranked
 
 __all__ = ["FITTED", "RECIPES", "FittedRecipe", "Net", "Optimiser", "Recipe", "Setup", "find", "recipe"]
 
@@ -30,14 +31,9 @@ def recipe(name: str) -> Recipe:
 
 
 def find(text: str) -> list[Recipe | FittedRecipe]:
-    """Recipes with `text` in their name, their name in the review, table, citation, regime or direction."""
-    wanted = text.casefold()
+    """Recipes that have every term of `text` in their names, table, citation, data, regime or directions, best first.
+
+    A recipe that is called `text`, by itself or in the review, comes before those that only mention it.
+    """
     known: list[Recipe | FittedRecipe] = [*FITTED.values(), *RECIPES.values()]
-    return [
-        entry
-        for entry in known
-        if any(
-            wanted in field.casefold()
-            for field in (entry.name, entry.review, entry.table, entry.citation, entry.regime, *entry.directions)
-        )
-    ]
+    return ranked(known, text)

@@ -117,6 +117,7 @@ class Recipe:
         citation: first author, title or venue, year. certainty: that the short name means this paper, 0 to 1.
         directions: e.g. ("MR-CT",). data: the kind of data list it needs.
         setup: its setup, given what picks between the paper's size and one that trains in seconds on a CPU.
+        aliases: what else it is called, which a search finds.
     """
 
     name: str
@@ -127,6 +128,7 @@ class Recipe:
     directions: tuple[str, ...]
     data: Data
     setup: Callable[[Pick], Setup]
+    aliases: tuple[str, ...] = ()
 
     def canonical(self) -> Setup:
         """The paper's size."""
@@ -171,3 +173,4 @@ class FittedRecipe:
     data: Data = "paired"
     dims: int = 3
     regime: str = "fit"
+    aliases: tuple[str, ...] = ()

@@ -32,7 +32,7 @@ FITTED = (
     FittedRecipe("atlas-mean", "Atlas-based (mean)", TABLE, HOFMANN, 0.8, MR_CT, "atlas", {"fusion": "mean"}),
     FittedRecipe("atlas-median", "Atlas-based (median)", TABLE, HOFMANN, 0.8, MR_CT, "atlas", {"fusion": "median"}),
     FittedRecipe("atlas-lncc", "Atlas-based (local similarity)", TABLE, BURGOS, 0.8, MR_CT, "atlas",
-                 {"fusion": "lncc"}),
+                 {"fusion": "lncc"}, aliases=("LNCC-weighted multi-atlas with SimpleITK registration",)),
     FittedRecipe("gaussian-mixture", "Learning-based (Gaussian mixture regression)", TABLE, JOHANSSON, 0.6, MR_CT,
                  "mixture", {}),
     FittedRecipe("ridge", "Learning-based (ridge regression)", TABLE, JOHANSSON, 0.5, MR_CT, "ridge", {}),

@@ -93,7 +93,10 @@ def unit_of(pick: Pick, generator: Net, config: UnitConfig) -> Setup:
 
 
 RECIPES = (
-    Recipe("cyclegan", "CycleGAN", "Section II-C.4", ZHU, 1.0, ("MR-CT", "CT-MR"), "unpaired", cyclegan),
+    Recipe(
+        "cyclegan", "CycleGAN", "Section II-C.4", ZHU, 1.0, ("MR-CT", "CT-MR"), "unpaired", cyclegan,
+        aliases=("CycleGAN (forward and backward cycle)",),
+    ),
     Recipe(
         "cyclegan-wolterink", "CycleGAN", "Table III, MRI-CT",
         "Wolterink JM et al. Deep MR to CT synthesis using unpaired data. SASHIMI 2017",
@@ -103,13 +106,14 @@ RECIPES = (
         "cyclegan-gradient", "Cycle Consistent GAN", "Table III, MRI-CT",
         "Hiasa Y et al. Cross-modality image synthesis from unpaired data using CycleGAN: effects of gradient "
         "consistency loss and training data size. SASHIMI 2018",
-        0.7, ("MR-CT",), "unpaired", cyclegan_gradient,
+        0.7, ("MR-CT",), "unpaired", cyclegan_gradient, aliases=("cycle-consistent GAN (gradient consistency)",),
     ),
     Recipe(
         "cyclegan-3d", "3D CycleGAN; 3D cycle-consistent GAN", "Table III, MRI-PET",
         "Pan Y et al. Synthesizing missing PET from MRI with cycle-consistent generative adversarial networks for "
         "Alzheimer's disease diagnosis. MICCAI 2018;11072:455",
         0.95, ("MR-PET", "PET-MR"), "paired", cyclegan_pan,
+        aliases=("3D CycleGAN", "3D cycle-consistent GAN"),
     ),
     Recipe(
         "cyclegan-masks", "CycleGAN (with masks)", "Reference 8",

@@ -78,15 +78,19 @@ RECIPES = (
     Recipe(
         "pix2pix-resunet", "pix2pix + ResU-Net", "Table III, vessel-fundus", YU, 0.95, FUNDUS, "paired", pix2pix_fundus,
     ),
-    Recipe("mcml", "MCML-GANs", "Table III, vessel-fundus", YU, 1.0, FUNDUS, "paired", mcml),
+    Recipe(
+        "mcml", "MCML-GANs", "Table III, vessel-fundus", YU, 1.0, FUNDUS, "paired", mcml,
+        aliases=("MCML input",),
+    ),
     Recipe(
         "vessels-fundus", "pix2pix", "Table III, vessel-fundus",
         "Costa P et al. Towards adversarial retinal image synthesis. arXiv 1701.08974, 2017",
-        0.95, FUNDUS, "paired", vessels_fundus,
+        0.95, FUNDUS, "paired", vessels_fundus, aliases=("pix2pix (Costa renderer)",),
     ),
     Recipe(
         "retina", "pix2pix (end to end)", "Table III, vessel-fundus",
         "Costa P et al. End-to-end adversarial retinal image synthesis. IEEE Trans Med Imaging 2018;37:781",
         0.95, FUNDUS, "paired", retina,
+        aliases=("end to end from a code through the vessel autoencoder",),
     ),
 )  # fmt: skip

@@ -149,6 +149,7 @@ def ddgan(pick: Pick) -> Setup:
 
 
 def _pyramid(pick: Pick, regime: type[Pyramid], *, conditional: bool) -> Setup:
+    """Generators and discriminators of all levels; `conditional` ones see the enlarged coarser image beside theirs."""
     size, coarsest = pick(256, 32), pick(16, 8)
     generator = {"size": size, "coarsest": coarsest, "code": pick(100, 8), "base": pick(64, 8),
                  "widths": pick([64, 128, 64], [8, 8])}  # fmt: skip
@@ -184,19 +185,22 @@ RECIPES = (
         "wgan-gp", "Wasserstein GAN (gradient penalty)", "Section II-C.1",
         "Gulrajani I et al. Improved training of Wasserstein GANs. NeurIPS 2017", 1.0, ANY, "unconditional", wgan_gp,
     ),
-    Recipe("cgan-label", "Conditional GAN", "Section II-C.2", MIRZA, 1.0, ANY, "unconditional", cgan_label),
+    Recipe(
+        "cgan-label", "Conditional GAN", "Section II-C.2", MIRZA, 1.0, ANY, "unconditional", cgan_label,
+        aliases=("cGAN", "conditional GAN (label)"),
+    ),
     Recipe("argan", "Autoregressive GAN", "Section II-C.3", YAZICI, 1.0, ANY, "unconditional", argan),
     Recipe("pargan", "Autoregressive GAN (with patches)", "Section II-C.3", YAZICI, 0.7, ANY, "unconditional", pargan),
     Recipe(
         "dcgan-pet", "DCGAN", "Table III, MRI-PET",
         "Islam J, Zhang Y. GAN-based synthetic brain PET image generation. Brain Inform 2020;7:3",
-        0.9, ANY, "unconditional", dcgan_pet,
+        0.9, ANY, "unconditional", dcgan_pet, aliases=("DCGAN per class",),
     ),
     Recipe(
         "dcgan-nodules", "DCGAN (lung nodules)", "Reference 11",
         "Chuquicusma MJM et al. How to fool radiologists with generative adversarial networks? A visual "
         "Turing test for lung cancer diagnosis. ISBI 2018",
-        1.0, ANY, "unconditional", dcgan_nodules,
+        1.0, ANY, "unconditional", dcgan_nodules, aliases=("lung-nodule DCGAN",),
     ),
     Recipe(
         "pggan", "progressive growing GAN", "Reference 5",
@@ -211,6 +215,6 @@ RECIPES = (
         "augmentation", "GAN augmentation", "Reference 7",
         "Bowles C et al. GAN augmentation: augmenting training data using generative adversarial networks. arXiv "
         "1810.10863, 2018",
-        1.0, ANY, "unconditional", augmentation,
+        1.0, ANY, "unconditional", augmentation, aliases=("augmentation with joint image and label",),
     ),
 )  # fmt: skip

@@ -42,15 +42,21 @@ def cgan_emami(pick: Pick) -> Setup:
     )  # fmt: skip
 
 
+def fcn_nie(pick: Pick, **others: Any) -> Net:
+    """The fully convolutional network of Nie 2017."""
+    layers = pick("nie2017", [[5, 8, "valid"], [3, 8, "same"], [3, 1, "same"]])
+    return Net("ConvStack", {"layers": layers, "norm": pick("batch", "instance"), **others})
+
+
+def critic_nie(pick: Pick) -> Net:
+    """The discriminator of Nie 2017."""
+    return Net("NieDiscriminator", {"size": pick(16, 12), "widths": pick([32, 64, 128, 256], [4, 8])})
+
+
 def gan_nie(pick: Pick) -> Setup:
     """FCN, gradient difference and an adversary that sees the CT alone (Nie 2017)."""
-    layers = pick("nie2017", [[5, 8, "valid"], [3, 8, "same"], [3, 1, "same"]])
-    critic = {"size": pick(16, 12), "widths": pick([32, 64, 128, 256], [4, 8])}
     return Setup(
-        networks={
-            "generator": Net("ConvStack", {"layers": layers, "norm": pick("batch", "instance")}),
-            "discriminator": Net("NieDiscriminator", critic),
-        },
+        networks={"generator": fcn_nie(pick), "discriminator": critic_nie(pick)},
         regime=PairedAdversarial,
         config=PairedConfig(l1=0.0, l2=1.0, gdl=1.0, adversarial=0.05, conditional=False, discriminator=1.0),
         dims=3, patch=pick((32, 32, 32), (16, 16, 16)), batch=pick(10, 2), steps=100_000,
@@ -134,9 +140,13 @@ RECIPES = (
         "cgan-image", "Conditional GAN", "Section II-C.2",
         "Mirza M, Osindero S. Conditional generative adversarial nets. arXiv 1411.1784, 2014",
         1.0, ("MR-CT", "CT-MR", "MR-PET", "PET-MR"), "paired", cgan_image,
+        aliases=("cGAN", "conditional GAN (image)"),
     ),
     Recipe("medgan-mr-pet", "MedGAN", "Table III, MRI-PET", MEDGAN, 0.9, ("MR-PET",), "paired", medgan),
-    Recipe("medgan-pet-ct", "CGAN", "Table III, PET-CT", MEDGAN, 0.9, ("PET-CT",), "paired", medgan),
+    Recipe(
+        "medgan-pet-ct", "CGAN", "Table III, PET-CT", MEDGAN, 0.9, ("PET-CT",), "paired", medgan,
+        aliases=("MedGAN PET-to-CT",),
+    ),
     Recipe(
         "medgan-motion", "MR motion correction", "Table III, PET-CT", MEDGAN, 0.9, ("MR-MR",), "paired", medgan_motion,
     ),

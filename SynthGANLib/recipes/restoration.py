@@ -31,8 +31,7 @@ def super_resolution(pick: Pick) -> Setup:
     generator = Net("DenseSR", {"blocks": pick(4, 2), "units": pick(4, 2), "growth": pick(16, 4), "width": pick(32, 8)})
     critic = Net("SuperResolutionCritic", {"size": pick(64, 16), "base": pick(64, 4), "dense": pick(1024, 8)})
     return Setup(
-        networks={"generator": generator, "discriminator": critic},
-        regime=PairedAdversarial,
+        networks={"generator": generator, "discriminator": critic}, regime=PairedAdversarial,
         config=PairedConfig(
             mode="wgan", l1=1.0, adversarial=1e-3, discriminator=1.0, conditional=False, penalty=10.0,
             pretrain=pick(250_000, 4), critic_pretrain=pick(10_000, 2),
@@ -48,12 +47,12 @@ RECIPES = (
     Recipe(
         "inpainting", "ip-MedGAN", "Reference 3",
         "Armanious K et al. Adversarial inpainting of medical image modalities. ICASSP 2019",
-        1.0, ("MR-MR", "CT-CT"), "unconditional", inpainting,
+        1.0, ("MR-MR", "CT-CT"), "unconditional", inpainting, aliases=("ip-MedGAN inpainting",),
     ),
     Recipe(
         "super-resolution", "mDCSRN-GAN", "Reference 9",
         "Chen Y et al. Efficient and accurate MRI super-resolution using a generative adversarial network and 3D "
         "multi-level densely connected network. MICCAI 2018",
-        1.0, ("MR-MR",), "paired", super_resolution,
+        1.0, ("MR-MR",), "paired", super_resolution, aliases=("mDCSRN super-resolution",),
     ),
 )  # fmt: skip

@@ -85,7 +85,7 @@ RECIPES = (
         "decnn", "Deep CNN", "Table II",
         "Xiang L et al. Deep embedding convolutional neural network for synthesizing CT image from "
         "T1-weighted MR image. Med Image Anal 2018;47:31",
-        0.95, ("MR-CT",), "paired", decnn,
+        0.95, ("MR-CT",), "paired", decnn, aliases=("DECNN",),
     ),
     Recipe(
         "fcnn", "FCNN", "Table II",
@@ -102,7 +102,7 @@ RECIPES = (
     Recipe(
         "frea-unet", "FREAUNET", "Table III, MRI-PET",
         "Emami H, Liu Q, Dong M. FREA-UNet: frequency-aware U-Net for modality transfer. arXiv 2012.15397, 2020",
-        1.0, ("MR-PET",), "paired", frea_unet,
+        1.0, ("MR-PET",), "paired", frea_unet, aliases=("FREA-UNet",),
     ),
     Recipe(
         "unet-ct-mr", "U-Net", "Table III, CT-MRI",

@@ -13,8 +13,8 @@ from torch.nn import functional
 from SynthGANLib.losses import discriminator_loss, generator_loss, l1, l2, unit_kl
 from SynthGANLib.losses.precision import in_float32
 from SynthGANLib.networks.unit import PaperUnit, UnitTranslator
+from SynthGANLib.regimes.adversary import vgg_of
 from SynthGANLib.regimes.base import Batch, Graph, Regime, Terms, noise
-from SynthGANLib.regimes.paired import vgg_of
 from SynthGANLib.regimes.verdict import Accuracy
 
 

@@ -18,12 +18,12 @@ from SynthGANLib.model import Model
 from SynthGANLib.recipes.base import Net, Recipe, Setup
 from SynthGANLib.regimes.base import Regime
 from SynthGANLib.training import checkpoint
-from SynthGANLib.training.cards import About, identifier, make_card, vector_shape
+from SynthGANLib.training.cards import About, identifier, make_card, vector_shape, with_metrics
 from SynthGANLib.training.degradations import in_words
 from SynthGANLib.training.engine import BEST
 from SynthGANLib.training.record import Record, read_record
 from SynthGANLib.training.state import built
-from SynthGANLib.training.validate import PROTOCOLS
+from SynthGANLib.training.validate import way_of_measuring
 from SynthGANLib.training.wrapping import exported
 
 UNMEASURED = ("backward", "sample", "sample-source")
@@ -83,7 +83,8 @@ def export(
     for path in written.values():
         check_target(path, force=force)  # before the first is written
     for way, (net, network) in found.items():
-        card = make_card(_worded(about, record, way, net), setup, record.data, way, net, network)
+        card = make_card(_worded(about, way, net, record), setup, record.data, way, net, network)
+        card = with_metrics(card, {} if way in UNMEASURED else _measured(record, about.metrics, net, card))
         # a vector like what the normaliser gives: bounded, smooth enough, the same in every export
         given = torch.randn(vector_shape(card), generator=Generator().manual_seed(record.seed)).clamp(-1.0, 1.0)
         Model.build(card, network, given).save(written[way], force=force)
@@ -155,16 +156,16 @@ def _about(recipe: Recipe, setup: Setup, record: Record, weights: Weights, words
     return replace(about, **dict(words))  # type: ignore[arg-type]  # texts only, by the check above
 
 
-def _worded(about: About, record: Record, way: str, net: Net) -> About:
-    """The words for one of several folders, with the validation's numbers where they are about it."""
+def _worded(about: About, way: str, net: Net, record: Record) -> About:
+    """The words for one of several folders; its numbers come when its range and units are known."""
+    about = replace(about, metrics={})
     if net.name == "Inpainter":
         about = replace(about, description=f"{about.description} {_hole_in_words(record)}"[:4000])
-    metrics = {} if way in UNMEASURED else _measured(record, about.metrics, net)
     if way == "forward":
-        return replace(about, metrics=metrics)
+        return about
     ending = f"-{way}"
     title = f"{about.title} ({way.replace('-', ' ')})"
-    return replace(about, id=about.id[: 64 - len(ending)] + ending, title=title[:200], metrics=metrics)
+    return replace(about, id=about.id[: 64 - len(ending)] + ending, title=title[:200])
 
 
 def _hole_in_words(record: Record) -> str:
@@ -174,15 +175,15 @@ def _hole_in_words(record: Record) -> str:
     return f"The source has one channel more than the image: 1 where it is to be made up, 0 elsewhere.{scaled}"
 
 
-def _measured(record: Record, metrics: Mapping[str, float], net: Net) -> dict[str, Any]:
+def _measured(record: Record, metrics: Mapping[str, float], net: Net, card: Card) -> dict[str, Any]:
     """The validation's numbers with the way they were measured; nothing where none were."""
     if not metrics:
         return {}
     unit = record.data["target_units"]
     if "MAE" in metrics:
-        protocol = PROTOCOLS.get(record.data["sides"]["target"]["unit"], "mr")
-        where = "a hole that the validation made" if net.name == "Inpainter" else "the body"
-        how = f"{protocol}: MAE and ME ({unit}) and PSNR (dB) inside {where}, means over volumes"
+        body = "the body" if record.data["mask"] == "body" else "the whole volume, or the case's own mask"
+        where = "inside a hole that the validation made" if net.name == "Inpainter" else body
+        how = f"{way_of_measuring(card, where)}; MAE and ME in {unit}, PSNR in dB, means over volumes"
     else:
         how = f"Wasserstein distance of intensity histograms ({unit})"
         how += ", means over the classes" if net.arguments.get("label") is not None else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -13,7 +14,9 @@ from torch import nn
 
 from SynthGANLib.card import Card
 from SynthGANLib.degrade import marked, random_squares
+from SynthGANLib.evaluation.metrics import PROTOCOLS as RULES
 from SynthGANLib.evaluation.metrics import evaluate
+from SynthGANLib.evaluation.similarity import WINDOW
 from SynthGANLib.inference.synthesize import synthesize
 from SynthGANLib.model import Model
 from SynthGANLib.networks.cascade import Inpainter
@@ -25,6 +28,8 @@ from SynthGANLib.volume import Volume
 
 PROTOCOLS = {"HU": "synthrad2025", "SUVbw": "suv", "RGB": "rgb"}
 """Unit of the target -> protocol of its metrics; "mr" for all others."""
+SIMILARITY = {"synthrad2025": "MS-SSIM"}
+"""Protocol -> its similarity, the one that the challenge ranks by; "SSIM" for all others."""
 QUANTILES = 1001
 """Points at which two distributions of intensities are compared."""
 
@@ -78,7 +83,9 @@ class VolumeValidator:
             if not pictures:
                 pictures[f"case {number}"] = side_by_side(case.source, fake, case.target)
         if rows:
-            return error_report(rows, self.card, "over", pictures)
+            masked = {case.source_body is not None for case in self.cases if case.source is not None}
+            where = " or ".join([*["body"] * (True in masked), *["whole volume"] * (False in masked)])
+            return error_report(rows, self.card, where, pictures)
         real = [_inside(case.target, case.target_body) for case in self.cases if case.target is not None]
         return distribution_report(made, real, pictures)
 
@@ -164,7 +171,7 @@ class HoleValidator:
             if not pictures:
                 empty = np.where(hole.reshape(*hole.shape, *[1] * (case.target.array.ndim - 3)), 0, case.target.array)
                 pictures[f"case {number}"] = side_by_side(case.target.with_array(empty), fake, case.target)
-        return error_report(rows, self.card, "in holes of", pictures)
+        return error_report(rows, self.card, "holes", pictures)
 
     def hole(self, case: Loaded, number: int) -> NDArray[np.bool_]:
         """Booleans (z, y, x): where case `number` is to be made up."""
@@ -201,13 +208,34 @@ def validator_for(card: Card, cases: Sequence[Loaded], seed: int = 0, hole: int 
 def measure(
     fake: Volume, real: Volume, body: NDArray[np.bool_] | None, limits: tuple[float, float]
 ) -> dict[str, float]:
-    """MAE, ME and PSNR of one volume inside the body by the protocol of its unit.
+    """MAE, ME, PSNR and similarity of one volume inside the body by the protocol of its unit.
 
     Arbitrary units have no range of their own: there it is `limits`, which the model's values are held within.
     """
-    protocol = PROTOCOLS.get(real.unit, "mr")
-    found = evaluate(fake, real, body, protocol, data_range=limits if protocol == "mr" else None)
+    protocol = protocol_of(real.unit)
+    wanted = ("MAE", "ME", "PSNR", similarity_of(protocol))
+    found = evaluate(fake, real, body, protocol, wanted, limits if protocol == "mr" else None)
     return {name: metric.value for name, metric in found.items()}
+
+
+def protocol_of(unit: str) -> str:
+    """The protocol by which a target of this unit is measured."""
+    return PROTOCOLS.get(unit, "mr")
+
+
+def similarity_of(protocol: str) -> str:
+    """The name of the similarity that goes with the protocol."""
+    return SIMILARITY.get(protocol, "SSIM")
+
+
+def way_of_measuring(card: Card, where: str) -> str:
+    """What it takes to read the numbers of `measure` for a card: protocol, mask `where`, range, offset, window."""
+    rules = RULES[protocol_of(card.target.unit)]
+    low, high = card.target.range if rules.low is None or rules.high is None else (rules.low, rules.high)
+    return (
+        f"{rules.name}, mask: {where}, PSNR and {similarity_of(rules.name)} of values clipped to {low:g} to {high:g}, "
+        f"{low:g} outside the mask, offset {-low + 0.0:+g}, window {WINDOW} or the extent if less"
+    )
 
 
 def wasserstein(a: NDArray[Any], b: NDArray[Any]) -> float:
@@ -219,11 +247,25 @@ def wasserstein(a: NDArray[Any], b: NDArray[Any]) -> float:
 def error_report(
     rows: Sequence[Mapping[str, float]], card: Card, where: str, pictures: Mapping[str, Picture]
 ) -> Report:
-    """Means over the volumes; the score is the mean absolute error."""
-    means = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
+    """Means over the volumes, measured in `where`; the score is the mean absolute error.
+
+    A number that is not finite for some volumes is the mean over the others, and one that is for none is left out; the
+    text says so. The score is of all volumes or none.
+    """
+    means, remarks = dict[str, float](), list[str]()
+    for name in rows[0]:
+        values = [row[name] for row in rows if math.isfinite(row[name])]
+        if len(values) < len(rows):
+            remarks.append(f"{name} of {len(rows) - len(values)} left out: not finite")
+        if values:
+            means[name] = float(np.mean(values))
+    score = float(np.mean([row["MAE"] for row in rows]))
     unit = "" if card.target.unit == "1" else f" {card.target.unit}"
-    text = f"MAE {means['MAE']:.4g}{unit} {where} {len(rows)} volume{'s' * (len(rows) > 1)}"
-    return Report(means["MAE"], means, text, pictures)
+    units = {"MAE": unit, "ME": unit, "PSNR": " dB"}
+    numbers = ", ".join(f"{name} {value:.4g}{units.get(name, '')}" for name, value in means.items())
+    how = "; ".join([way_of_measuring(card, where), *remarks])
+    text = f"{numbers} over {len(rows)} volume{'s' * (len(rows) > 1)} ({how})"
+    return Report(score, means, text, pictures)
 
 
 def distribution_report(

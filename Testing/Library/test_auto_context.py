@@ -22,9 +22,10 @@ from SynthGANLib.errors import InputError
 from SynthGANLib.model import Model
 from SynthGANLib.networks.cascade import Cascade
 from SynthGANLib.recipes import RECIPES
+from SynthGANLib.regimes.adversary import AdversarialWeights
 from SynthGANLib.regimes.base import Batch
-from SynthGANLib.regimes.cascade import CascadeConfig, StagedCascade
-from SynthGANLib.regimes.paired import AdversarialWeights
+from SynthGANLib.regimes.cascade import StagedCascade
+from SynthGANLib.regimes.stages import CascadeConfig
 from SynthGANLib.training import checkpoint
 from SynthGANLib.training.data import Feed
 from SynthGANLib.training.datalist import DataList, read_datalist

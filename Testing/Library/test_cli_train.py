@@ -165,7 +165,22 @@ def test_recipes_are_listed_and_found(capsys):
     assert code == 0
     assert {"cyclegan"} <= {row["name"] for row in rows} < {*RECIPES, *FITTED}
     assert all(row["data"] in ("paired", "unpaired", "mixed", "unconditional") for row in rows)
+    code, out, _ = call(capsys, "recipes", "--find", "U-Net")
+    assert [line.split()[0] for line in out.splitlines()[1:3]] == ["unet-han", "unet-ct-mr"]  # called so, not like it
     assert call(capsys, "recipes", "--find", "nothing like it")[1] == "No recipe mentions 'nothing like it'.\n"
+
+
+def test_long_list_tells_where_each_recipe_comes_from(capsys):
+    code, out, _ = call(capsys, "recipes", "--find", "auto-context", "--long")
+    _, line, place, paper = out.splitlines()
+    assert code == 0
+    assert line.split()[0] == "cascade-gan"
+    assert place == "    Table III, MRI-CT; also called auto-context GAN; regime StagedCascade"
+    assert paper.startswith("    Nie D et al. Medical image synthesis with context-aware")
+    assert paper.endswith("(certainty 0.85)")
+    every = call(capsys, "recipes", "--long")[1].splitlines()
+    assert len(every) == 1 + 3 * (len(RECIPES) + len(FITTED))
+    assert not any("None" in line or line.endswith("regime ") for line in every)
 
 
 # train and export
@@ -217,7 +232,15 @@ def test_exported_model_gives_what_was_validated(trained, tmp_path, capsys, data
 
     body = body_mask(mr.array, mr.spacing)
     fake = synthesize(mr, model, mask=body, device="cpu")
-    assert measure(fake, ct, body, card.target.range)["MAE"] == pytest.approx(card.metrics["MAE"], rel=1e-4)
+    found = measure(fake, ct, body, card.target.range)
+    assert list(found) == ["MAE", "ME", "PSNR", "MS-SSIM"]
+    for name, value in found.items():
+        assert value == pytest.approx(card.metrics[name], rel=1e-4), name
+    assert card.metrics["protocol"] == (
+        "synthrad2025, mask: the body, PSNR and MS-SSIM of values clipped to -1024 to 3071, -1024 outside the mask, "
+        "offset +1024, window 7 or the extent if less; MAE and ME in HU, PSNR in dB, means over volumes; "
+        "1 validation cases, by which the weights were chosen"
+    )
     code, _, err = call(capsys, "export", trained, "--out", tmp_path / "model")
     assert code == 2
     assert "exists already" in err

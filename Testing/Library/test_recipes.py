@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from SynthGANLib.errors import InputError
-from SynthGANLib.recipes import RECIPES, Recipe, Setup, find, recipe
+from SynthGANLib.recipes import RECIPES, Recipe, Setup, recipe
 from SynthGANLib.regimes.base import sum_of
 
 # Parameters of the canonical networks as published or counted from the authors' programs; see Docs/methods.md.
@@ -138,21 +138,6 @@ def test_canonical_sizes(entry):
     for name, count in COUNTS.get(entry.name, {}).items():
         found = sum(p.numel() for p in built[name].parameters())
         assert count is None or found == count, name
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "Tissue segmentation", "Atlas-based", "Learning-based",
-        "CNN", "Deep CNN", "FCNN", "U-Net", "GAN based", "vanilla GAN", "Wasserstein GAN", "Conditional GAN",
-        "Autoregressive GAN", "CycleGAN", "UNIT", "DCGAN", "pix2pix", "3D U-Net", "Cascade GAN", "Cycle Consistent GAN",
-        "MedGAN", "cascade cGAN", "3D CycleGAN", "3D cycle-consistent GAN", "DUAL-GLOW", "UcGAN", "FREAUNET", "MGAN",
-        "MCML-GANs", "pix2pix + ResU-Net", "FCN and cGAN", "MR motion correction", "PET denoising", "ip-MedGAN",
-        "mDCSRN-GAN", "progressive growing GAN", "LAPGAN", "DDGAN", "GAN augmentation", "lung nodules",
-    ],
-)  # fmt: skip
-def test_every_name_of_the_review_is_found(name):
-    assert find(name), name
 
 
 def test_unknown_name_tells_the_nearest():

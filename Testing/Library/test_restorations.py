@@ -219,7 +219,7 @@ def test_inpainting_is_validated_in_fixed_holes_and_its_export_fills_the_users(
     run, model = tmp_path / "run", tmp_path / "model"
     code, _, err = call(capsys, "train", "inpainting", "--data", folder / "pet.json", "--out", run, *QUICK)
     assert code == 0, err
-    assert "in holes of 1 volume" in err
+    assert "over 1 volume (suv, mask: holes, PSNR and SSIM of values clipped to 0 to 20" in err
     assert call(capsys, "export", run, "--out", model)[0] == 0
     exported = Model.load(model)
     card = exported.card
