@@ -183,7 +183,7 @@ def _measured(record: Record, metrics: Mapping[str, float], net: Net, card: Card
     if "MAE" in metrics:
         body = "the body" if record.data["mask"] == "body" else "the whole volume, or the case's own mask"
         where = "inside a hole that the validation made" if net.name == "Inpainter" else body
-        how = f"{way_of_measuring(card, where)}; MAE and ME in {unit}, PSNR in dB, means over volumes"
+        how = f"{way_of_measuring(card, where)}; MAE and ME in {unit}, PSNR in dB, means over volumes where finite"
     else:
         how = f"Wasserstein distance of intensity histograms ({unit})"
         how += ", means over the classes" if net.arguments.get("label") is not None else ""

@@ -16,7 +16,7 @@ from SynthGANLib.card import Card
 from SynthGANLib.degrade import marked, random_squares
 from SynthGANLib.evaluation.metrics import PROTOCOLS as RULES
 from SynthGANLib.evaluation.metrics import evaluate
-from SynthGANLib.evaluation.similarity import WINDOW
+from SynthGANLib.evaluation.similarity import LEAST_EXTENT, WINDOW
 from SynthGANLib.inference.synthesize import synthesize
 from SynthGANLib.model import Model
 from SynthGANLib.networks.cascade import Inpainter
@@ -232,9 +232,11 @@ def way_of_measuring(card: Card, where: str) -> str:
     """What it takes to read the numbers of `measure` for a card: protocol, mask `where`, range, offset, window."""
     rules = RULES[protocol_of(card.target.unit)]
     low, high = card.target.range if rules.low is None or rules.high is None else (rules.low, rules.high)
+    name = similarity_of(rules.name)
+    short = f"edges repeated to {LEAST_EXTENT} voxels" if name == "MS-SSIM" else "less along an axis shorter than that"
     return (
-        f"{rules.name}, mask: {where}, PSNR and {similarity_of(rules.name)} of values clipped to {low:g} to {high:g}, "
-        f"{low:g} outside the mask, offset {-low + 0.0:+g}, window {WINDOW} or the extent if less"
+        f"{rules.name}, mask: {where}, PSNR and {name} of values clipped to {low:g} to {high:g}, "
+        f"{low:g} outside the mask, offset {-low + 0.0:+g}, window {WINDOW}, {short}"
     )
 
 

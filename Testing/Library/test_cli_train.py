@@ -238,8 +238,8 @@ def test_exported_model_gives_what_was_validated(trained, tmp_path, capsys, data
         assert value == pytest.approx(card.metrics[name], rel=1e-4), name
     assert card.metrics["protocol"] == (
         "synthrad2025, mask: the body, PSNR and MS-SSIM of values clipped to -1024 to 3071, -1024 outside the mask, "
-        "offset +1024, window 7 or the extent if less; MAE and ME in HU, PSNR in dB, means over volumes; "
-        "1 validation cases, by which the weights were chosen"
+        "offset +1024, window 7, edges repeated to 97 voxels; MAE and ME in HU, PSNR in dB, means over volumes where "
+        "finite; 1 validation cases, by which the weights were chosen"
     )
     code, _, err = call(capsys, "export", trained, "--out", tmp_path / "model")
     assert code == 2

@@ -78,7 +78,23 @@ def steps_with_every_turn(regime) -> list[int]:
     raise AssertionError(f"no turn of {wanted}")
 
 
+# Steps of the tiny size that train what the first ones leave alone: the next stage, the other kind of batch, a grown
+# level, or what a layer that begins at zero lets nothing through to.
+LATER: dict[str, list[int]] = {
+    "cascade-gan": [10],
+    "sketcher-refiner": [10],
+    "low-dose-pet": [10],
+    "fcn-cgan": [10],
+    "mr-gan": [1],
+    "dual-glow": [1],
+    "pggan": list(range(1, 15)),  # it grows by the images seen, four a step
+}
+# Parameters that have no gradient by the mathematics: what a Wasserstein critic adds to all its verdicts cancels.
+WITHOUT = {"super-resolution": {"discriminator.head.bias"}}
+
+
 def test_each_turn_changes_its_networks_and_no_others(entry):
+    """And every parameter gets a gradient in a turn of its own: nothing is built that never learns."""
     setup = entry.tiny()
     torch.manual_seed(0)
     regime = setup.build().train()
@@ -86,7 +102,9 @@ def test_each_turn_changes_its_networks_and_no_others(entry):
     if entry.name == "retina":
         batch["source"] = (batch["source"] > 0).float()  # vessels are there or not
     assert set(regime.needs) <= set(batch)
-    for step in steps_with_every_turn(regime):
+    learning = {name: parameter for name, parameter in regime.named_parameters() if parameter.requires_grad}
+    reached = set[str]()
+    for step in sorted({*steps_with_every_turn(regime), *LATER.get(entry.name, [])}):
         regime.step = step
         graph = regime.graph(batch, draw)
         for turn in regime.turns(step):
@@ -98,17 +116,17 @@ def test_each_turn_changes_its_networks_and_no_others(entry):
             total = sum_of(regime.loss(turn, graph, batch, draw))
             assert torch.isfinite(total), turn
             optimiser = torch.optim.SGD(own, lr=0.1)
-            optimiser.zero_grad(set_to_none=True)
+            regime.zero_grad(set_to_none=True)
             total.backward()
+            reached |= {name for name, p in learning.items() if p.grad is not None and p.grad.any()}
             optimiser.step()
             with torch.no_grad():
                 regime.after(turn)
-            moved = sum(not torch.equal(a, b) for a, b in zip(own, before, strict=True))
-            # a bias before an instance norm never moves, a frozen stage neither
-            assert moved >= max(1, len(own) // 4), turn
+            assert any(not torch.equal(a, b) for a, b in zip(own, before, strict=True)), turn
             assert all(torch.equal(a, b) for a, b in zip(others, untouched, strict=True)), turn
             for parameter in others:
                 parameter.requires_grad_(True)
+    assert set(learning) - reached == WITHOUT.get(entry.name, set())
 
 
 def test_prediction_has_the_targets_shape(entry):

@@ -76,7 +76,11 @@ def test_the_way_of_measuring_is_what_the_metrics_did(parts, unit, protocol):
     assert said.startswith(
         f"{protocol}, mask: {metric.region}, PSNR and {name} of values clipped to {low:g} to {high:g}"
     )
-    assert f"{metric.outside:g} outside the mask, offset {metric.offset:+g}, window {max(metric.window)} " in said
+    assert (
+        f"{metric.outside:g} outside the mask, offset {metric.offset:+g}, window {max(metric.window)}, {metric.note}"
+        in said
+    )
+    assert (min(metric.window) == 7) or "less along an axis" in said
 
 
 def test_every_validation_tells_its_numbers_and_how_they_were_measured(parts):
