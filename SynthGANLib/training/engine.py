@@ -86,7 +86,7 @@ def train(
     """
     out = Path(out)
     world = world or World(0, 1, resolve_device(device))
-    _check(setup, out, amp, resume, world)
+    check_run(setup, out, amp, resume, world)
     state = State.begin(setup, seed=seed, rank=world.rank, device=world.device, amp=amp)
     world.share(state.regime)
     regime, draw = state.regime, state.draw
@@ -259,8 +259,8 @@ def _validate(out: Path, state: State, validator: Validator, reports: Reports) -
     state.best = best
 
 
-def _check(setup: Setup, out: Path, amp: str, resume: bool, world: World) -> None:
-    """Refuse what could only fail later (InputError)."""
+def check_run(setup: Setup, out: Path, amp: str, resume: bool, world: World) -> None:
+    """Refuse what could only fail later (InputError); `train` does so itself, before anything else."""
     if amp not in _PRECISIONS:
         raise InputError(f"'{amp}' is no precision.", next_step=f"Choose {', '.join(_PRECISIONS)}.")
     if amp == "fp16" and world.device.type != "cuda":
