@@ -96,9 +96,25 @@ def _train(options: argparse.Namespace) -> int:
 
 
 def _fit(options: argparse.Namespace, recipe: Any, settings: dict[str, str]) -> int:
+    from SynthGANLib.cli_text import Bar
+    from SynthGANLib.training.before import Counter, tell
     from SynthGANLib.training.fit_run import fit_recipe
+    from SynthGANLib.training.stopping import stop_on_signals
 
-    report = fit_recipe(recipe, options.data, options.out, settings, options.seed)
+    with stop_on_signals() as stop, Counter(sys.stderr, "checking case") as counter, Bar(sys.stderr) as bar:
+        report = fit_recipe(
+            recipe,
+            options.data,
+            options.out,
+            settings,
+            options.seed,
+            checking=counter.show,
+            tell=lambda pairs: tell(pairs, sys.stderr),
+            progress=lambda stage, fraction: bar.show(
+                {"event": "progress", "stage": stage, "fraction": fraction, "seconds_left": None}
+            ),
+            cancel=lambda: stop.refuse("The fit was stopped; nothing was written."),
+        )
     if options.json:
         print(json.dumps({"out": options.out, "recipe": recipe.name, "model": str(report.folder)}, indent=2))
     else:
@@ -108,10 +124,12 @@ def _fit(options: argparse.Namespace, recipe: Any, settings: dict[str, str]) -> 
 
 def _run(options: argparse.Namespace, recipe: Any, settings: dict[str, str], world: Any) -> tuple[int, dict[str, Any]]:
     from SynthGANLib.jobs import versions
+    from SynthGANLib.training.before import checked, write_pairs
     from SynthGANLib.training.cases import Spatial
+    from SynthGANLib.training.checkpoint import steps_of
     from SynthGANLib.training.data import Feed
     from SynthGANLib.training.datalist import read_datalist
-    from SynthGANLib.training.engine import train
+    from SynthGANLib.training.engine import check_run, train
     from SynthGANLib.training.export_run import draft_card
     from SynthGANLib.training.overrides import apply
     from SynthGANLib.training.patches import Augment
@@ -134,6 +152,8 @@ def _run(options: argparse.Namespace, recipe: Any, settings: dict[str, str], wor
     try:
         if world.first and feed.origin:
             print(feed.origin, file=sys.stderr, flush=True)
+        check_run(setup, out, options.amp, options.resume, world)
+        pairs = None if options.resume and steps_of(out) else checked(feed, world)
         record = Record(
             recipe=recipe.name,
             size="tiny" if options.tiny else "canonical",
@@ -146,6 +166,12 @@ def _run(options: argparse.Namespace, recipe: Any, settings: dict[str, str], wor
             processes=world.size,
             versions=versions(),
         )
+
+        def begun() -> None:
+            write_record(out, record)
+            if pairs is not None:
+                write_pairs(out, pairs)
+
         validator = None
         if world.first and feed.validation:
             card, hole = draft_card(recipe, setup, record.data), getattr(setup.config, "extent", 0)
@@ -164,7 +190,7 @@ def _run(options: argparse.Namespace, recipe: Any, settings: dict[str, str], wor
             full_disk=options.full_disk,
             tensorboard=options.tensorboard,
             world=world,
-            begun=lambda: write_record(out, record),
+            begun=begun,
         )
     finally:
         feed.close()

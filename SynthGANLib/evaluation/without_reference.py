@@ -177,11 +177,13 @@ def grey_levels(array: Array) -> Array:
 
 
 def normalised_mutual_information(joint: Array) -> float:
-    """(H(a) + H(b)) / H(a, b) of a joint histogram (a, b); 1 where one of the two is constant.
+    """(H(a) + H(b)) / H(a, b) of a joint histogram (a, b); 1 where one of the two is constant or nothing is counted.
 
     Source: Studholme et al., Pattern Recognition 32:71 (1999).
     """
     total = joint.sum()
+    if not total:
+        return 1.0
     both = _entropy(joint.reshape(-1) / total)
     apart = _entropy(joint.sum(axis=0) / total) + _entropy(joint.sum(axis=1) / total)
     return float(apart / both) if both > 0 else 1.0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
@@ -18,9 +18,11 @@ from torch import Tensor
 from SynthGANLib.errors import InputError
 from SynthGANLib.grid import Array
 from SynthGANLib.recipes.base import Setup
-from SynthGANLib.training.cases import UNMASKED, Corrupt, Loaded, Spatial, load_case
+from SynthGANLib.training.cases import UNMASKED, Corrupt, Loaded, Spatial, about, load_case
 from SynthGANLib.training.datalist import Case, DataList, Kind, Side
 from SynthGANLib.training.degradations import Degradation, degradation_of, in_words
+from SynthGANLib.training.faults import Progress, all_of
+from SynthGANLib.training.pairs import Comparison, Look, PairReport, unseen
 from SynthGANLib.training.patches import Augment, Cutter, Shape, View, views
 from SynthGANLib.training.scaling import Scaling, choose
 from SynthGANLib.volume import Volume
@@ -111,6 +113,7 @@ class Feed:
         self._cutter = self._make_cutter()
         self._cache: OrderedDict[tuple[int, tuple[str, ...]], list[View]] = OrderedDict()
         self._cache_bytes, self._lock = cache, Lock()
+        self._kept: dict[int, Loaded] = {}
         self._orders: dict[tuple[int, int], tuple[int, Array]] = {}
         self._pool = ThreadPoolExecutor(workers, "feed") if workers else None
         self._workers = workers
@@ -156,9 +159,28 @@ class Feed:
     @cached_property
     def validation(self) -> tuple[Loaded, ...]:
         """The validation cases in the units the model takes and promises, on the training's grid; read once."""
-        return tuple(
-            self._physical(self._load(case, _PAIR, 2**20 + number)) for number, case in enumerate(self.data.validation)
-        )
+        return tuple(all_of([partial(self._validated, number) for number in range(len(self.data.validation))]))
+
+    def check(self, progress: Progress | None = None, cancel: Callable[[], None] | None = None) -> PairReport | None:
+        """Prepare every case that is drawn from or validated on, each once, and compare the sides of those of pairs.
+
+        Returns what was found of the pairs; None where none are learned from, or their sources are made here.
+
+        Raises:
+            InputError: the cases that cannot be trained on, all in one; and what `cancel`, called before each, raises.
+        """
+        paired = self.corrupt is None and any(stream.sides == _PAIR for stream in self.streams)
+        look = Comparison() if paired else unseen
+
+        def prepare(index: int) -> None:
+            for stream in self.streams:
+                if index in stream.pool:
+                    self._views(index, stream.sides, look)
+
+        jobs: list[Callable[[], object]] = [partial(prepare, index) for index in range(len(self.data.training))]
+        jobs += [partial(self._validated, number, look) for number in range(len(self.data.validation))]
+        all_of(jobs, progress=progress, cancel=cancel)
+        return look.report(self.data.name) if isinstance(look, Comparison) else None
 
     def network(self, loaded: Loaded) -> dict[str, Tensor]:
         """Network numbers (C, z, y, x) of a validation case, by "source", "target" and "mask", whole and uncut."""
@@ -298,11 +320,19 @@ class Feed:
         return found
 
     def _load_all(self, stream: Stream) -> list[Loaded]:
-        return [self._load(self.data.training[index], stream.sides, index) for index in stream.pool]
+        return all_of([partial(self._load, self.data.training[i], stream.sides, i) for i in stream.pool])
 
     def _load(self, case: Case, sides: tuple[str, ...], number: int) -> Loaded:
         seed = int(SeedSequence((self.seed, 3, number)).generate_state(1)[0])
         return load_case(case, self.data, self.spatial, sides=sides, corrupt=self.corrupt, seed=seed)
+
+    def _validated(self, number: int, look: Look = unseen) -> Loaded:
+        """A validation case, kept from its check on."""
+        if number not in self._kept:
+            loaded = look(self._load(self.data.validation[number], _PAIR, 2**20 + number))
+            with about(loaded.case):
+                self._kept[number] = self._physical(loaded)
+        return self._kept[number]
 
     def _physical(self, loaded: Loaded) -> Loaded:
         def scaled(name: str, volume: Volume | None, body: Array | None) -> Volume | None:
@@ -325,14 +355,14 @@ class Feed:
                 body = where
         return arrays, body
 
-    def _views(self, index: int, sides: tuple[str, ...]) -> list[View]:
+    def _views(self, index: int, sides: tuple[str, ...], look: Look = unseen) -> list[View]:
         """What a training case's patches are cut from, prepared once and kept while there is room."""
         key = (index, sides)
         with self._lock:
             if key in self._cache:
                 self._cache.move_to_end(key)
                 return self._cache[key]
-            prepared = self._prepared(index, sides)
+            prepared = self._prepared(index, sides, look)
             self._cache[key] = prepared
             held = {name: sum(view.bytes for view in several) for name, several in self._cache.items()}
             while sum(held.values()) > self._cache_bytes and len(self._cache) > 1:
@@ -340,9 +370,11 @@ class Feed:
                 del held[oldest]
             return prepared
 
-    def _prepared(self, index: int, sides: tuple[str, ...]) -> list[View]:
-        loaded = self._physical(self._load(self.data.training[index], sides, index))
-        arrays, body = self._arrays(loaded, sides)
+    def _prepared(self, index: int, sides: tuple[str, ...], look: Look) -> list[View]:
+        loaded = look(self._load(self.data.training[index], sides, index))
+        with about(loaded.case):
+            loaded = self._physical(loaded)
+            arrays, body = self._arrays(loaded, sides)
         shape = next(iter(arrays.values())).shape[:3]
         for name, extra, default in (("weight", loaded.weight, 1.0), ("regions", loaded.regions, 0.0)):
             if any(getattr(case, name) for case in self.data.training):
@@ -357,7 +389,6 @@ class Feed:
         return Cutter(self._shape, self.augment, smooth=smooth, absent=absent)
 
     def _target_units(self) -> str:
-        scaling: Mapping[str, Scaling] = self.scalings
-        if "target" in scaling and scaling["target"].per_case:
+        if "target" in self.scalings and self.scalings["target"].per_case:
             return "arbitrary: 0 and 1000 are the 0.5 and 99.5 percentiles inside the body"
         return self.sides["target"].unit if "target" in self.sides else ""

@@ -86,7 +86,7 @@ def train(
     """
     out = Path(out)
     world = world or World(0, 1, resolve_device(device))
-    _check(setup, out, amp, resume, world)
+    check_run(setup, out, amp, resume, world)
     state = State.begin(setup, seed=seed, rank=world.rank, device=world.device, amp=amp)
     world.share(state.regime)
     regime, draw = state.regime, state.draw
@@ -112,6 +112,10 @@ def train(
         stop_on_signals() as stop,
         _fast_convolutions(),
     ):
+        if begin >= 0 and world.any(state.pending and validator is not None):
+            _catch_up(out, state, validator, reports)
+            _save(out, state, about, world, reports, must=full_disk == "stop" or state.step == setup.steps)
+
         while state.step < setup.steps:
             step = regime.step = state.step
             factor = set_rates(state.optimisers, setup, step, setup.warm_up)
@@ -129,8 +133,8 @@ def train(
                 if norm is None:
                     network = nn.ModuleList(regime.networks(turn))
                     facts = {"gradient": first_bad_gradient(network), "checkpoint": saved}
-                    path = save_offence(out, step, world.rank, turn, batch, terms, **facts)
-                    raise not_finite(out, step, turn, terms, saved, path)
+                    kept = save_offence(out, step, world.rank, turn, batch, terms, **facts)
+                    raise not_finite(step, turn, terms, saved, kept)
                 with torch.no_grad():
                     regime.after(turn)
                 reports.collect({f"{turn}/{name}": value for name, value in {**terms, "norm": norm}.items()})
@@ -145,19 +149,17 @@ def train(
                 reports.scalars(state.step, {**watched, "rate": factor})
                 reports.warn(state.step, watch.look(state.step, watched))
             del graph, batch
-            if validator is not None and world.first and (last or state.step % validate_every == 0) and not stopping:
+            due = validator is not None and world.first and (last or state.step % validate_every == 0)
+            state.pending = due and stopping
+            if validator is not None and due and not stopping:
                 _validate(out, state, validator, reports)  # the others wait where they next need this process
             if last or stopping or state.step % save_every == 0:
-                try:
-                    checkpoint.save(out, state, about, rank=world.rank, agree=world.every)
-                    saved = state.step
-                except NotWrittenError as error:
-                    if full_disk == "stop" or last or stopping:
-                        raise
-                    reports.warn(state.step, f"{error} The training goes on; the checkpoint before it is kept.")
+                must = full_disk == "stop" or last or stopping
+                saved = state.step if _save(out, state, about, world, reports, must=must) else saved
             if stopping:
-                rest = "the last, before its validation" if last else "continue with --resume"
-                reports.warn(state.step, f"Stopped after step {state.step}{', ' if last else '; '}{rest}.")
+                place = ", before its validation" if state.pending else ", the last" if last else ""
+                rest = "; continue with --resume" if state.pending or not last else ""
+                reports.warn(state.step, f"Stopped after step {state.step}{place}{rest}.")
                 break
         return Outcome(state.step, state.best, stop.exit_code)
 
@@ -259,8 +261,27 @@ def _validate(out: Path, state: State, validator: Validator, reports: Reports) -
     state.best = best
 
 
-def _check(setup: Setup, out: Path, amp: str, resume: bool, world: World) -> None:
-    """Refuse what could only fail later (InputError)."""
+def _catch_up(out: Path, state: State, validator: Validator | None, reports: Reports) -> None:
+    """The validation that was due when the run was stopped; only the first process has a validator."""
+    if validator is not None:
+        _validate(out, state, validator, reports)
+    state.pending = False
+
+
+def _save(out: Path, state: State, about: Mapping[str, object], world: World, reports: Reports, *, must: bool) -> bool:
+    """Save a checkpoint and say whether a disk refused; where it `must` be, that is raised (NotWrittenError)."""
+    try:
+        checkpoint.save(out, state, about, rank=world.rank, agree=world.every)
+    except NotWrittenError as error:
+        if must:
+            raise
+        reports.warn(state.step, f"{error} The training goes on; the checkpoint before it is kept.")
+        return False
+    return True
+
+
+def check_run(setup: Setup, out: Path, amp: str, resume: bool, world: World) -> None:
+    """Refuse what could only fail later (InputError); `train` does so itself, before anything else."""
     if amp not in _PRECISIONS:
         raise InputError(f"'{amp}' is no precision.", next_step=f"Choose {', '.join(_PRECISIONS)}.")
     if amp == "fp16" and world.device.type != "cuda":

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from SynthGANLib.errors import SynthGANError
-from SynthGANLib.training.files import write_json, write_whole
+from SynthGANLib.training.files import NotWrittenError, write_json, write_whole
 
 
 class NotFiniteError(SynthGANError):
@@ -23,11 +25,17 @@ class NotFiniteError(SynthGANError):
 
 def save_offence(
     run: Path, step: int, rank: int, turn: str, batch: Mapping[str, Tensor], terms: Mapping[str, Tensor], **more: Any
-) -> Path:
-    """Write the batch (`.safetensors`) and what was computed from it (`.json`) to `offending/`; returns the first."""
+) -> str:
+    """Write the batch (`.safetensors`) and what was computed from it (`.json`) to `offending/`.
+
+    Returns a clause on where it lies, or on why it could not be kept: a disk that refuses must not hide what happened.
+    """
     path = run / "offending" / f"step-{step:08d}.rank{rank}.safetensors"
     kept = {name: value.detach().cpu().contiguous() for name, value in batch.items()}
-    write_whole(path, lambda part: save_file(kept, str(part)))
+    try:
+        write_whole(path, lambda part: _write_tensors(kept, part))
+    except NotWrittenError as error:
+        return f"the batch could not be kept: {str(error).rstrip('.')}"
     facts = {
         "step": step,
         "turn": turn,
@@ -35,8 +43,16 @@ def save_offence(
         "batch": {name: _extremes(value) for name, value in kept.items()},
         **more,
     }
-    write_json(path.with_suffix(".json"), facts)
-    return path
+    with contextlib.suppress(NotWrittenError):  # the batch, from which it can be computed again, is there
+        write_json(path.with_suffix(".json"), facts)
+    return f"the batch is kept in '{path}'"
+
+
+def _write_tensors(kept: Mapping[str, Tensor], part: Path) -> None:
+    try:
+        save_file(dict(kept), str(part))
+    except SafetensorError as error:  # so it reports a full disk
+        raise OSError(str(error)) from error
 
 
 def first_bad_gradient(network: nn.Module) -> str | None:
@@ -47,13 +63,16 @@ def first_bad_gradient(network: nn.Module) -> str | None:
     return None
 
 
-def not_finite(run: Path, step: int, turn: str, terms: Mapping[str, Tensor], kept: int | None, path: Path) -> Exception:
-    """The error of a run whose numbers have left the finite ones: one sentence, and what to do."""
+def not_finite(step: int, turn: str, terms: Mapping[str, Tensor], saved: int | None, kept: str) -> Exception:
+    """The error of a run whose numbers have left the finite ones: one sentence, and what to do.
+
+    `saved`: the last checkpoint's step. `kept`: what `save_offence` returned.
+    """
     bad = [name for name, value in terms.items() if not bool(torch.isfinite(value).all())]
     what = f"the loss term '{bad[0]}'" if bad else "a gradient"
-    back = f"continue from the checkpoint of step {kept}" if kept is not None else "start again"
+    back = f"continue from the checkpoint of step {saved}" if saved is not None else "start again"
     return NotFiniteError(
-        f"In step {step} {what} of the turn '{turn}' became NaN or infinite; the batch is kept in '{path}'.",
+        f"In step {step} {what} of the turn '{turn}' became NaN or infinite; {kept}.",
         next_step=f"Look at that batch (a constant image?), then {back}, with a lower rate, clipping or amp none.",
     )
 

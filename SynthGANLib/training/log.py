@@ -6,6 +6,7 @@ step, name, value. A resumed run drops what lies after its checkpoint: those ste
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
@@ -14,7 +15,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, TextIO
@@ -94,36 +95,60 @@ class FileLog:
 class TensorBoardLog:
     """Curves and pictures for TensorBoard, in `tensorboard/` of the run.
 
+    A disk that refuses does not end the run: it is told once on `stream`, and the run goes on without TensorBoard.
+
     Raises:
         InputError: the package tensorboard is not installed.
     """
 
-    def __init__(self, run: Path, *, start: int = 0) -> None:
+    def __init__(self, run: Path, stream: TextIO, *, start: int = 0) -> None:
         try:
             from torch.utils.tensorboard import SummaryWriter  # its package is needed by nothing else
         except ImportError as error:
             raise InputError(
                 "TensorBoard is not installed.", next_step="Install it with: pip install synthgan[train]."
             ) from error
-        writer: Any = SummaryWriter
-        self._writer = writer(str(run / "tensorboard"), purge_step=start + 1 if start else None)
+        self._stream = stream
+        self._writer: Any = None
+        make: Any = SummaryWriter
+        with self._guarded():
+            self._writer = make(str(run / "tensorboard"), purge_step=start + 1 if start else None)
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """One point on each curve."""
-        for name, value in values.items():
-            self._writer.add_scalar(name, value, step)
+        with self._guarded():
+            for name, value in values.items():
+                if self._writer is not None:
+                    self._writer.add_scalar(name, value, step)
 
     def event(self, step: int, kind: str, message: str) -> None:
         """A text."""
-        self._writer.add_text(kind, message, step)
+        with self._guarded():
+            if self._writer is not None:
+                self._writer.add_text(kind, message, step)
 
     def picture(self, step: int, name: str, picture: Picture) -> None:
         """An image."""
-        self._writer.add_image(name, picture, step, dataformats="HW" if picture.ndim == 2 else "HWC")
+        with self._guarded():
+            if self._writer is not None:
+                self._writer.add_image(name, picture, step, dataformats="HW" if picture.ndim == 2 else "HWC")
 
     def close(self) -> None:
         """Write what is buffered."""
-        self._writer.close()
+        with self._guarded():
+            if self._writer is not None:
+                self._writer.close()
+
+    @contextlib.contextmanager
+    def _guarded(self) -> Iterator[None]:
+        """Give TensorBoard up where the disk refuses; its writer, whose thread has ended, is not closed."""
+        try:
+            yield
+        except OSError as error:
+            self._writer = None
+            reason = error.strerror or str(error)
+            said = f"warning: Nothing more is written for TensorBoard ({reason}); the training goes on."
+            print(said, file=self._stream, flush=True)
 
 
 class Narrator:
@@ -214,7 +239,7 @@ class Reports:
         stream = stream or sys.stderr
         self._loggers: list[Logger] = [] if quiet else [FileLog(run, stream, start=start)]
         if tensorboard and not quiet:
-            self._loggers.append(TensorBoardLog(run, start=start))
+            self._loggers.append(TensorBoardLog(run, stream, start=start))
         self._narrator = None if quiet else Narrator(stream, steps, start=start)
         self._sums: dict[str, Tensor] = {}
         self._counts: dict[str, int] = {}

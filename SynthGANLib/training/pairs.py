@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from SynthGANLib.evaluation.without_reference import (
 from SynthGANLib.grid import Array
 from SynthGANLib.training.cases import UNMASKED, Loaded, Spatial, load_case
 from SynthGANLib.training.datalist import Case, DataList
+from SynthGANLib.training.faults import Progress, all_of
 from SynthGANLib.volume import Volume
 
 OUTLIER = 3.5
@@ -35,7 +37,6 @@ CLEARLY_BETTER = 0.05
 """A shift counts when it raises the information that the images share by this part."""
 
 _POINTS = 60_000
-_SHOWN = 5
 _MAD = 0.6745  # median absolute deviation of a standard normal distribution
 
 
@@ -49,7 +50,7 @@ class PairResult:
         best_nmi, shift: the highest within reach, and the shift (z, y, x) in voxels that takes the source there.
         shift_mm: the length of that shift.
         edges: mean squared cosine between the gradients where both images have edges, 0 to 1; by chance 0.5 in a
-            slice and 1/3 in a volume.
+            slice and 1/3 in a volume; NaN where there is no such place.
         notes: of loading. suspect: reasons to look at the pair, empty for a good one.
     """
 
@@ -78,7 +79,10 @@ class PairReport:
 
     def to_json(self) -> dict[str, Any]:
         """Every number, ready for ``json.dumps``."""
-        return {"name": self.name, "cases": [asdict(result) for result in self.results]}
+        rows = [asdict(result) for result in self.results]
+        for row in rows:  # JSON has no NaN, which says that nowhere both images have edges
+            row["edges"] = row["edges"] if np.isfinite(row["edges"]) else None
+        return {"name": self.name, "cases": rows}
 
     def table(self) -> str:
         """One line per case, and beneath it what is wrong with it."""
@@ -99,7 +103,7 @@ def check_pairs(
     data: DataList,
     spatial: Spatial | None = None,
     *,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
     cancel: Callable[[], bool] | None = None,
 ) -> PairReport:
     """Look at every pair of a list, training and validation, on the grid it will be trained on.
@@ -117,33 +121,45 @@ def check_pairs(
     cases = [case for case in (*data.training, *data.validation) if case.paired]
     if not cases:
         raise InputError(f"The data list '{data.name}' has no pairs to check.", next_step="Give a paired list.")
-    results, faults = [], []
-    for number, case in enumerate(cases):
+
+    def look(case: Case) -> PairResult:
+        return compared(load_case(case, data, spatial))
+
+    def asked() -> None:
         if cancel is not None and cancel():
             raise CancelledError("The check of the pairs was cancelled.")
-        try:
-            results.append(_result(load_case(case, data, spatial)))
-        except InputError as error:
-            faults.append(error)
-        if progress is not None:
-            progress(number + 1, len(cases))
-    if faults:
-        raise _refusal(faults, len(cases))
-    return PairReport(data.name, _judged(results))
+
+    results = all_of([partial(look, case) for case in cases], noun="pairs", progress=progress, cancel=asked)
+    return judged(data.name, results)
 
 
-def _refusal(faults: Sequence[InputError], total: int) -> InputError:
-    if len(faults) == 1:
-        return faults[0]
-    named = " ".join(str(fault) for fault in faults[:_SHOWN])
-    more = f" {len(faults) - _SHOWN} more are not shown." if len(faults) > _SHOWN else ""
-    return InputError(
-        f"{len(faults)} of {total} pairs cannot be trained on. {named}{more}",
-        next_step="Repair these cases, or take them out of the data list.",
-    )
+Look = Callable[[Loaded], Loaded]
+"""Sees a case as it was read, before it is scaled, and hands it on."""
 
 
-def _result(loaded: Loaded) -> PairResult:
+def unseen(loaded: Loaded) -> Loaded:
+    """The look that looks at nothing."""
+    return loaded
+
+
+class Comparison:
+    """The look that compares the sides of pairs: a check beside a loading that is needed anyway."""
+
+    def __init__(self) -> None:
+        self._results: list[PairResult] = []
+
+    def __call__(self, loaded: Loaded) -> Loaded:
+        if loaded.source is not None and loaded.target is not None:
+            self._results.append(compared(loaded))
+        return loaded
+
+    def report(self, name: str) -> PairReport:
+        """What was found of the list `name`."""
+        return judged(name, self._results)
+
+
+def compared(loaded: Loaded) -> PairResult:
+    """The numbers of one pair that is in memory, not yet judged; InputError if it is none or an image is constant."""
     source, target = loaded.source, loaded.target
     if source is None or target is None:
         raise InputError(f"Case '{loaded.case.name}' is no pair.", next_step="Give it both sides.")
@@ -239,12 +255,12 @@ def _around(body: Array, reach: tuple[int, ...]) -> Array:
     return box
 
 
-def _judged(results: Sequence[PairResult]) -> tuple[PairResult, ...]:
-    """The results with the reasons to look at them."""
+def judged(name: str, results: Sequence[PairResult]) -> PairReport:
+    """The report on the list `name`: each pair's numbers (from `compared`) against those of the others."""
     low_nmi = _robust([result.nmi for result in results], 0.005)
     low_edges = _robust([result.edges for result in results], 0.03)
     far = _robust([result.shift_mm for result in results], 1.0)
-    judged = []
+    found = []
     for result, nmi, edges, shift in zip(results, low_nmi, low_edges, far, strict=True):
         reasons = []
         if nmi < -OUTLIER:
@@ -258,8 +274,8 @@ def _judged(results: Sequence[PairResult]) -> tuple[PairResult, ...]:
                 f"The images fit better by {gain:.0%} when shifted by {result.shift_mm:.1f} mm, "
                 f"{result.shift} voxels (z, y, x){beyond}."
             )
-        judged.append(replace(result, suspect=tuple(reasons)))
-    return tuple(judged)
+        found.append(replace(result, suspect=tuple(reasons)))
+    return PairReport(name, tuple(found))
 
 
 def _robust(values: Sequence[float], floor: float) -> Array:

@@ -26,6 +26,7 @@ class State:
         step: steps finished, which is the number of the next one.
         draw: the generator, on the CPU, of every explicit random number; differs between processes.
         best: validation metric and step of the best networks so far.
+        pending: a validation was due when the run was stopped, and is made up for when it is taken up.
     """
 
     regime: Regime
@@ -36,6 +37,7 @@ class State:
     device: torch.device
     step: int = 0
     best: dict[str, float] = field(default_factory=dict)
+    pending: bool = False
 
     @classmethod
     def begin(cls, setup: Setup, *, seed: int, rank: int, device: torch.device, amp: str) -> State:
@@ -72,6 +74,7 @@ class State:
             "scalers": {name: scaler.state_dict() for name, scaler in self.scalers.items()},
             "average": self.average.state_dict() if self.average else None,
             "best": self.best,
+            "pending": self.pending,
             **self.own(),
         }
 
@@ -92,6 +95,7 @@ class State:
         if self.average is not None:
             self.average.load_state_dict(shared["average"])
         self.step, self.best = int(shared["step"]), dict(shared["best"])
+        self.pending = bool(shared.get("pending", False))  # older checkpoints do not say
         self.draw.set_state(own["draw"])
         torch.set_rng_state(own["global"])
         if own["cuda"] is not None and self.device.type == "cuda":

@@ -9,6 +9,14 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
+from SynthGANLib.errors import CancelledError
+
+
+class TerminatedError(CancelledError):
+    """SIGTERM ended what had not begun to write."""
+
+    exit_code = 143
+
 
 class Stop:
     """Whether the run was asked to end, and by which signal (0: not asked, or asked by a program)."""
@@ -20,6 +28,12 @@ class Stop:
     def ask(self) -> None:
         """End after the step in progress."""
         self.asked = True
+
+    def refuse(self, sentence: str) -> None:
+        """Raise CancelledError (TerminatedError after SIGTERM) with this sentence, if the run was asked to end."""
+        if self.asked:
+            kind = TerminatedError if self.signal == signal.SIGTERM else CancelledError
+            raise kind(sentence, next_step="Start it again when wanted.")
 
     @property
     def exit_code(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import signal
@@ -31,7 +32,7 @@ from training_cases import (
 from SynthGANLib.errors import InputError
 from SynthGANLib.recipes import RECIPES
 from SynthGANLib.recipes.base import Optimiser
-from SynthGANLib.training import checkpoint, engine
+from SynthGANLib.training import checkpoint, engine, guard
 from SynthGANLib.training.distributed import World
 from SynthGANLib.training.ema import Average
 from SynthGANLib.training.engine import train
@@ -271,6 +272,20 @@ def test_batch_that_breaks_the_loss_is_kept(tmp_path):
     assert run(setup, tmp_path, resume=True).steps == 8  # the same run with sound data
 
 
+def test_full_disk_does_not_hide_what_became_nan(tmp_path, monkeypatch):
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(guard, "save_file", full)
+    setup = gan_setup(steps=8)
+    with pytest.raises(NotFiniteError, match="In step 5 the loss term 'discriminator'") as caught:
+        run(setup, tmp_path, ToyFeed(setup, 5, nan=5), save_every=4)
+    assert "the batch could not be kept: '" in str(caught.value)
+    assert "(No space left on device)" in str(caught.value)
+    assert "checkpoint of step 4" in caught.value.next_step
+    assert not list((tmp_path / "offending").iterdir())
+
+
 class Root(ToyLine):
     """A finite loss with an infinite gradient: the root of nothing."""
 
@@ -362,7 +377,50 @@ def test_signal_in_the_last_step_or_its_validation_is_no_undisturbed_end(tmp_pat
     monkeypatch.setattr(ToyGan, "after", after)
     outcome = run(gan_setup(steps=4), tmp_path, validator=validator, validate_every=2)
     assert (outcome.steps, outcome.exit_code, len(validated)) == (4, 143, validations)
-    checkpoint.load(tmp_path, 4)  # whole
+    assert checkpoint.load(tmp_path, 4)["pending"] is (validations == 1)
+    monkeypatch.undo()
+    for _ in range(2):  # made up for once, and not again
+        outcome = run(gan_setup(steps=4), tmp_path, resume=True, validator=validator, validate_every=2)
+        assert (outcome.steps, outcome.exit_code, len(validated)) == (4, 0, 2)
+    assert checkpoint.load(tmp_path, 4)["pending"] is False
+    rows = (tmp_path / "log.csv").read_text().splitlines()
+    assert [row for row in rows if "validation/MAE" in row] == ["2,validation/MAE,1.0", "4,validation/MAE,1.0"]
+
+
+def test_validation_that_a_signal_prevented_is_made_up_for_before_the_next_step(tmp_path, monkeypatch, capsys):
+    """And it measures the same networks: the run ends as the undisturbed one, with the same best weights."""
+
+    def validator(networks, device):
+        score = float(sum(value.detach().double().abs().sum() for value in networks["forward"].parameters()))
+        return Report(score, {"MAE": score}, f"MAE {score}")
+
+    def after(regime, turn):
+        if regime.step == 1 and turn == "generator":
+            signal.raise_signal(signal.SIGTERM)
+
+    setup, often = gan_setup(steps=4), {"validator": validator, "validate_every": 2}
+    whole = run(setup, tmp_path / "whole", **often)
+    monkeypatch.setattr(ToyGan, "after", after)
+    stopped = run(setup, tmp_path / "stopped", **often)
+    monkeypatch.undo()
+    assert (stopped.steps, stopped.best, stopped.exit_code) == (2, {}, 143)
+    assert "Stopped after step 2, before its validation; continue with --resume." in capsys.readouterr().err
+    resumed = run(setup, tmp_path / "stopped", resume=True, **often)
+    assert (resumed.best, resumed.exit_code) == (whole.best, 0)
+    ends = [checkpoint.load(tmp_path / name, 4) for name in ("whole", "stopped")]
+    assert same(*[{part: end[part] for part in end} for end in ends]) is None
+    kept = [checkpoint.read(tmp_path / name / engine.BEST)["regime"] for name in ("whole", "stopped")]
+    assert same(*kept) is None
+
+
+def test_older_checkpoint_without_word_of_a_pending_validation_is_taken_up(tmp_path):
+    setup = gan_setup(steps=4)
+    run(setup, tmp_path, save_every=2)
+    checkpoint.path_of(tmp_path, 4).unlink()
+    content = checkpoint.load(tmp_path, 2)
+    del content["pending"]
+    torch.save(content, checkpoint.path_of(tmp_path, 2))
+    assert run(setup, tmp_path, resume=True).steps == 4
 
 
 # What it says
@@ -406,6 +464,28 @@ def test_tensorboard_gets_curves_and_pictures(tmp_path):
     events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     assert [event.step for event in events.Scalars("generator/l1")] == [2, 4]
     assert events.Images("case 0")[0].width == 8
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # TensorBoard's own thread ends
+@pytest.mark.parametrize("moment", ["begin", "write", "close"])
+def test_full_disk_ends_tensorboard_not_the_training(tmp_path, capsys, monkeypatch, moment):
+    pytest.importorskip("tensorboard", reason="TensorBoard is an extra")
+    import torch.utils.tensorboard
+    from tensorboard.summary.writer.record_writer import RecordWriter
+
+    def full(*arguments, **options):
+        time.sleep(0.01)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    if moment == "begin":
+        monkeypatch.setattr(torch.utils.tensorboard, "SummaryWriter", full)
+    else:
+        monkeypatch.setattr(RecordWriter, "write" if moment == "write" else "flush", full)
+    outcome = run(gan_setup(steps=12), tmp_path, tensorboard=True, log_every=1)
+    assert (outcome.steps, outcome.exit_code) == (12, 0)
+    said = [line for line in capsys.readouterr().err.splitlines() if "TensorBoard" in line]
+    assert said == ["warning: Nothing more is written for TensorBoard (No space left on device); the training goes on."]
+    assert checkpoint.steps_of(tmp_path) == [12]
 
 
 def test_training_learns(tmp_path):
