@@ -13,6 +13,7 @@ Results and gradients differ from PyTorch's by rounding. Every way can be differ
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, cast
 
@@ -104,8 +105,19 @@ def _strips(image: Tensor, weight: Tensor) -> Iterator[tuple[slice, Tensor]]:
     high, wide = image.shape[2] // TILE, image.shape[3] // TILE
     row = PATCH**2 * max(weight.shape[:2]) * len(image) * wide
     step = min(high, max(1, STRIP_BYTES // (row * image.element_size())))
-    room = image.new_empty(3, step * row)
+    room = _room(image, 3 * step * row).view(3, -1)
     return ((slice(start, min(start + step, high)), room) for start in range(0, high, step))
+
+
+_kept = threading.local()
+
+
+def _room(like: Tensor, numbers: int) -> Tensor:
+    """So much memory, the same for all calls of a thread: taken anew each time it would leave holes between images."""
+    found: Tensor | None = getattr(_kept, "room", None)
+    if found is None or found.dtype != like.dtype or found.numel() < numbers:
+        found = _kept.room = torch.empty(numbers, dtype=like.dtype)
+    return found[:numbers]
 
 
 def _taken(room: Tensor, *shape: int) -> Tensor:
