@@ -79,7 +79,7 @@ class Wasserstein(Regime):
     """min_G max_f E[f(x)] - E[f(G(z))] over critics f of slope at most 1 (times a constant, with clipping).
 
     Networks: "generator" (z (B, code)[, label]) -> (B, C, ...), "critic" (x[, label]) -> a value. Weights are clipped
-    after each of the critic's steps, which is before the next one.
+    before the first and after each of the critic's steps.
     """
 
     groups: Mapping[str, tuple[str, ...]] = {"critic": ("critic",), "generator": ("generator",)}
@@ -101,6 +101,8 @@ class Wasserstein(Regime):
         return logits_of(self.critic(x, batch["label"]) if self.config.labelled else self.critic(x))
 
     def graph(self, batch: Batch, draw: Generator) -> Graph:
+        if self.config.clip:
+            clip_weights(self.critic, self.config.clip)  # the first weights, too
         real = batch["target"]
         code = noise((real.shape[0], self.config.code), real, draw)
         given = (batch["label"],) if self.config.labelled else ()

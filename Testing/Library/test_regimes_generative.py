@@ -133,6 +133,10 @@ def test_weights_are_clipped_after_the_critics_step_and_not_the_generators() -> 
     loop = Loop(CASES["wgan"].made(0), 0.05)
     data, draw = drawn(1), drawn(2)
     regime: Any = loop.regime
+    with torch.no_grad():
+        next(regime.critic.parameters()).fill_(7.0)
+    regime.graph(CASES["wgan"].batch(data), draw)
+    assert max(float(p.detach().abs().max()) for p in regime.critic.parameters()) <= LIMIT, "before the first step, too"
     for _ in range(4):
         loop.take(CASES["wgan"].batch(data), draw)
         assert max(float(p.detach().abs().max()) for p in regime.critic.parameters()) <= LIMIT
