@@ -341,14 +341,16 @@ def test_orientation_of_oblique_grids():
 def test_memory_stays_lean():
     # In a process of its own: there and back never needs more than one copy beside each grid's own array.
     script = """
-        import resource
+        import sys
         import numpy as np
         import SimpleITK
+        sys.path.append("Testing/Library")
+        from child_memory import peak_bytes
         from SynthGANLib.geometry import conform
         from SynthGANLib.volume import Volume
 
         def peak():
-            return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+            return peak_bytes() / 2**20
 
         array = np.ones((260, 400, 400), np.float32)
         before = peak()

@@ -1,5 +1,6 @@
 """Fixtures of the panel tests: one application for all of them, an empty scene and a fresh panel for each."""
 
+import gc
 import os
 import sys
 from pathlib import Path
@@ -20,12 +21,21 @@ from panelCases import addVolume  # noqa: E402
 
 application = host.start()
 application.moduleManager().load()
+# Python owns the host's widgets, Slicer's are C++'s own. A collection of garbage in the midst of Qt's code, such as a
+# list of widgets being turned into Python's, would destroy what that code is about: so only between tests.
+gc.disable()
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _quitAtTheEnd():
     yield
     application.close()
+
+
+@pytest.fixture(autouse=True)
+def _collectGarbageAfterwards():
+    yield
+    gc.collect()
 
 
 @pytest.fixture
