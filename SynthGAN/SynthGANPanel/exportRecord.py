@@ -95,11 +95,10 @@ def sourceOf(node):
     """The volume that a result was made from, None if it is not in the scene any more."""
     if node.GetScene() is None:  # it was removed while it is being exported
         return None
-    if node.GetNodeReferenceID(nodes.SOURCE_ROLE):
-        return nodes.sourceOf(node)
+    known = nodes.sourceOf(node)
     found = node.GetScene().GetNodeByID(node.GetAttribute(nodes.ATTRIBUTE_PREFIX + "InputNodeID") or "")
-    if found is None or found.GetName() == node.GetAttribute(nodes.ATTRIBUTE_PREFIX + "InputName"):
-        return found
+    if known is not None or found is None or node.GetNodeReferenceID(nodes.SOURCE_ROLE):
+        return known
     # Either it was renamed, or the scene was merged into another, where the id is some other node's.
     isVolume = found.IsA("vtkMRMLVolumeNode") and found.GetImageData() is not None
     return found if isVolume and ownPlaceOf(node).shares(ownPlaceOf(found)) else None

@@ -22,6 +22,7 @@ from training_cases import (
     gan_setup,
     line_setup,
 )
+from training_cases import toy_run as run
 
 from SynthGANLib.errors import InputError
 from SynthGANLib.recipes import RECIPES
@@ -29,20 +30,10 @@ from SynthGANLib.recipes.base import Optimiser
 from SynthGANLib.training import checkpoint, engine, guard
 from SynthGANLib.training.distributed import World
 from SynthGANLib.training.ema import Average
-from SynthGANLib.training.engine import train
 from SynthGANLib.training.guard import DiscriminatorWatch, NotFiniteError
 from SynthGANLib.training.schedule import build_optimiser, build_optimisers, initialise, rate_factor
 from SynthGANLib.training.state import State, laid_out
 from SynthGANLib.training.validate import Report
-
-
-def run(setup, out, feed=None, **options):
-    return train(setup, feed or ToyFeed(setup, 5), out, seed=5, device="cpu", **{"log_every": 2, **options})
-
-
-def final(out, step):
-    return checkpoint.load(out, step)
-
 
 # Rates, optimisers, first weights, averages
 
@@ -135,7 +126,7 @@ def test_gradient_descent_in_closed_form(tmp_path):
         x, y = batch["source"].double(), batch["target"].double()
         error = w * x + b - y
         w, b = w - 0.1 * float(2 * (error * x).mean()), b - 0.1 * float(2 * error.mean())
-    found = final(tmp_path, 5)["regime"]
+    found = checkpoint.load(tmp_path, 5)["regime"]
     assert float(found["line.w"]) == pytest.approx(w, rel=1e-5)
     assert float(found["line.b"]) == pytest.approx(b, rel=1e-5)
 
@@ -143,7 +134,7 @@ def test_gradient_descent_in_closed_form(tmp_path):
 def test_clipping_limits_the_step(tmp_path):
     setup = line_setup(steps=1, clip=0.25, optimisers={"*": Optimiser("sgd", rate=1.0, betas=(0.0, 0.0))})
     run(setup, tmp_path)
-    found = final(tmp_path, 1)["regime"]
+    found = checkpoint.load(tmp_path, 1)["regime"]
     assert math.hypot(float(found["line.w"]) - 0.5, float(found["line.b"])) == pytest.approx(0.25, rel=1e-4)
 
 
@@ -194,7 +185,7 @@ def test_bf16_computes_in_bf16_and_keeps_float32_weights(tmp_path):
     setup = gan_setup(steps=2, regime=lambda networks, config: spies.append(Spy(networks, config)) or spies[-1])
     run(setup, tmp_path / "half", amp="bf16")
     run(setup, tmp_path / "full")
-    half, full = (final(tmp_path / name, 2)["regime"] for name in ("half", "full"))
+    half, full = (checkpoint.load(tmp_path / name, 2)["regime"] for name in ("half", "full"))
     assert spies[0].precision == torch.bfloat16
     for name, value in half.items():
         if torch.is_tensor(value):
@@ -377,4 +368,4 @@ def test_training_learns(tmp_path):
     run(setup, tmp_path, log_every=50)
     x = torch.randn(200_000, generator=Generator().manual_seed(1)).double()
     slope = float((x * torch.tanh(2 * x)).mean() / (x * x).mean())
-    assert float(final(tmp_path, 200)["average"]["values"]["line.w"]) == pytest.approx(slope, abs=0.03)
+    assert float(checkpoint.load(tmp_path, 200)["average"]["values"]["line.w"]) == pytest.approx(slope, abs=0.03)

@@ -12,25 +12,15 @@ import pytest
 import torch
 from training_cases import (
     CHILD,
-    ToyFeed,
     ToyGan,
     child_environment,
     gan_setup,
     same,
 )
+from training_cases import toy_run as run
 
 from SynthGANLib.training import checkpoint, engine
-from SynthGANLib.training.engine import train
 from SynthGANLib.training.validate import Report
-
-
-def run(setup, out, feed=None, **options):
-    return train(setup, feed or ToyFeed(setup, 5), out, seed=5, device="cpu", **{"log_every": 2, **options})
-
-
-def final(out, step):
-    return checkpoint.load(out, step)
-
 
 # Validation
 
@@ -52,7 +42,7 @@ def test_best_weights_are_those_of_the_best_validation_never_of_the_loss(tmp_pat
     best = checkpoint.read(tmp_path / "with" / engine.BEST)
     for name, value in seen[1].items():
         assert torch.equal(best["regime"][f"generator.{name}"], value), name
-    with_it, without = final(tmp_path / "with", 8), final(tmp_path / "without", 8)
+    with_it, without = checkpoint.load(tmp_path / "with", 8), checkpoint.load(tmp_path / "without", 8)
     assert not torch.equal(best["regime"]["generator.layers.0.weight"], with_it["regime"]["generator.layers.0.weight"])
     for part in ("regime", "optimisers", "average", "draw", "global"):
         assert same(with_it[part], without[part]) is None

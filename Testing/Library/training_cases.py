@@ -14,6 +14,7 @@ from torch import Generator, Tensor, nn
 
 from SynthGANLib.recipes.base import Net, Optimiser, Setup
 from SynthGANLib.regimes.base import Batch, Graph, Regime, Terms, noise
+from SynthGANLib.training.engine import Outcome, train
 
 CHILD = Path(__file__).with_name("training_child.py")
 
@@ -237,3 +238,8 @@ def same(a: Any, b: Any, where: str = "") -> str | None:
             (found for i, pair in enumerate(zip(a, b, strict=True)) if (found := same(*pair, f"{where}[{i}]"))), None
         )
     return None if a == b else where
+
+
+def toy_run(setup: Setup, out: Path, feed: Any = None, **options: Any) -> Outcome:
+    """A run of the training loop on toys, logged at every second step unless told otherwise."""
+    return train(setup, feed or ToyFeed(setup, 5), out, seed=5, device="cpu", **{"log_every": 2, **options})
