@@ -6,6 +6,8 @@ Every step is drawn from (seed, step) alone, so a run that was interrupted and r
 would have seen. Small boxes of coarser voxels come first (many contrasts in little time: how dark things in this image
 are to be read), then large boxes on the network's own grid (where the borders lie), under one schedule; a second cycle
 goes on with large boxes that hold more of the skull and fewer invented contrasts, for the error that is measured.
+A third repeats the second from the averaged weights as a model folder stores them, with a new optimiser: whoever has the
+folder of the second cycle's end can start there.
 """
 
 from __future__ import annotations
@@ -45,7 +47,7 @@ class Config:
     tissues first, since the absolute error alone stays long at the constant guess; the measured quantity last.
     `emphasis` is the power of the weights that favour bone and enclosed air, on the same line; the second cycle has
     none. The learning rate warms up and falls along half a cosine in each cycle; the second is cut short: from step
-    `cool_from` on the rate falls in a straight line to zero. `pull` is how far a box is drawn from
+    `cool_from` on the rate falls in a straight line to zero. The third draws like the second. `pull` is how far a box is drawn from
     a random voxel of the body to the middle of the head, `contrasts` what is drawn: the second cycle knows MPRAGE,
     which shows the fluid around the brain, besides the inversion recovery that hides it.
     """
@@ -69,14 +71,21 @@ class Config:
     second_contrasts: Contrasts = SECOND
     cool_from: int = 7900
     cool_steps: int = 600
+    third_steps: int = 2500
+    third_rate: float = 5e-4
     warm_up: int = 100
     ema: float = 0.998
     seed: int = 2027
 
     @property
-    def total(self) -> int:
-        """Steps of both cycles, the second cut short by the cooling."""
+    def restart(self) -> int:
+        """The first step of the third cycle: where the second, cut short by the cooling, has ended."""
         return min(self.steps + self.second_steps, self.cool_from + self.cool_steps)
+
+    @property
+    def total(self) -> int:
+        """Steps of all cycles."""
+        return self.restart + self.third_steps
 
 
 def normalise(hu: Tensor) -> Tensor:
@@ -143,15 +152,21 @@ def rate_at(config: Config, step: int) -> float:
 
     From `cool_from` on the rate falls in a straight line to zero instead, within `cool_steps`.
     """
+    if step >= config.restart:
+        return _arc(config.third_rate, step - config.restart, config.third_steps, config.warm_up)
     if step > config.cool_from:
         left = 1.0 - (step - config.cool_from) / config.cool_steps
         return rate_at(config, config.cool_from) * max(0.0, left)
-    second = step >= config.steps
-    begin, length = (config.steps, config.second_steps) if second else (0, config.steps)
-    rate = config.second_rate if second else config.rate
-    if step - begin < config.warm_up:
-        return rate * (step - begin + 1) / config.warm_up
-    done = (step - begin - config.warm_up) / max(1, length - config.warm_up)
+    if step >= config.steps:
+        return _arc(config.second_rate, step - config.steps, config.second_steps, config.warm_up)
+    return _arc(config.rate, step, config.steps, config.warm_up)
+
+
+def _arc(rate: float, step: int, length: int, warm_up: int) -> float:
+    """The rate at `step` of a cycle of `length` steps that reaches `rate`."""
+    if step < warm_up:
+        return rate * (step + 1) / warm_up
+    done = (step - warm_up) / max(1, length - warm_up)
     return rate * 0.5 * (1.0 + math.cos(math.pi * done))
 
 
@@ -159,6 +174,11 @@ def between(ends: tuple[float, float], config: Config, step: int) -> float:
     """The first value at the start, the second from four fifths of the run on, linear between."""
     done = min(1.0, step / max(1.0, 0.8 * config.steps))
     return ends[0] + (ends[1] - ends[0]) * done
+
+
+def adam(network: nn.Module, config: Config) -> torch.optim.AdamW:
+    """An optimiser that has seen nothing yet."""
+    return torch.optim.AdamW(network.parameters(), lr=config.rate, weight_decay=1e-4)
 
 
 def save_state(path: Path, state: dict[str, Any]) -> None:
@@ -180,7 +200,7 @@ def train(
     heads, _ = load_heads(labels, config.held_out)
     network = build(config)
     average = build(config)
-    optimiser = torch.optim.AdamW(network.parameters(), lr=config.rate, weight_decay=1e-4)
+    optimiser = adam(network, config)
     first, seconds = 0, 0.0
     if resume and (out / "state.pt").exists():
         state = torch.load(out / "state.pt", weights_only=True)
@@ -194,6 +214,11 @@ def train(
     last = config.total if until is None else min(until, config.total)
     feed = DataLoader(Draws(heads, config), batch_size=None, sampler=range(first, last), num_workers=workers)
     for step, (mr, target, classes, weight) in enumerate(feed, first):
+        if step == config.restart:
+            stored = {name: value.half().float() for name, value in average.state_dict().items()}
+            network.load_state_dict(stored)
+            average.load_state_dict(stored)
+            optimiser = adam(network, config)
         for group in optimiser.param_groups:
             group["lr"] = rate_at(config, step)
         entropy, error = losses(network, mr, target, classes, emphasised(weight, config, step))

@@ -43,7 +43,8 @@ def heads(labels):
 def tiny(monkeypatch):
     monkeypatch.setattr(head_mr_ct, "SMALL", ((16, 16, 16), (16, 24, 16)))
     monkeypatch.setattr(head_mr_ct, "LARGE", ((24, 24, 24), (16, 32, 24)))
-    return Config(held_out=("head_2",), widths=(2, 3), coarse_steps=3, steps=5, second_steps=3, batch=1, warm_up=1)
+    cycles = {"coarse_steps": 3, "steps": 5, "second_steps": 3, "third_steps": 2}
+    return Config(held_out=("head_2",), widths=(2, 3), batch=1, warm_up=1, **cycles)
 
 
 def test_held_out_heads_stay_out(labels, heads):
@@ -103,8 +104,10 @@ def test_fields_are_standard():
 
 
 def test_rate_warms_up_and_falls_to_zero_in_each_cycle():
-    config = Config(steps=110, second_steps=60, warm_up=10)
-    for rate, begin, end in ((config.rate, 0, 110), (config.second_rate, 110, 170)):
+    config = Config(steps=110, second_steps=60, third_steps=80, warm_up=10)
+    assert (config.restart, config.total) == (170, 250)
+    cycles = ((config.rate, 0, 110), (config.second_rate, 110, 170), (config.third_rate, 170, 250))
+    for rate, begin, end in cycles:
         assert rate_at(config, begin) == pytest.approx(rate / 10)
         assert rate_at(config, begin + 9) == rate_at(config, begin + 10) == pytest.approx(rate)
         middle = begin + 10 + (end - begin - 10) // 2
@@ -132,7 +135,7 @@ def test_weights_of_the_losses_move_on_a_line():
 def test_stages_differ_in_voxel_batch_and_box(heads, tiny):
     draws = Draws(heads, tiny)
     shapes = [tuple(draws[step][0].shape) for step in range(len(draws))]
-    assert len(shapes) == 8
+    assert len(shapes) == 10
     assert all(shape[0] == 2 and shape[2:] in head_mr_ct.SMALL for shape in shapes[:3])
     assert all(shape[0] == 1 and shape[2:] in head_mr_ct.LARGE for shape in shapes[3:])
 
@@ -169,6 +172,31 @@ def test_interrupted_training_ends_in_the_same_bits(labels, tiny, tmp_path, monk
     resumed = train(labels, tmp_path / "part", tiny, resume=True, workers=1)  # who draws the pairs makes no difference
     for name, value in whole.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[name]), name
+
+
+def test_second_cycle_is_cut_short_by_a_line_to_zero():
+    config = Config(steps=100, second_steps=100, cool_from=150, cool_steps=20, third_steps=10, warm_up=5)
+    assert (config.restart, config.total) == (170, 180)
+    rates = [rate_at(config, step) for step in range(150, 170)]
+    falls = [earlier - later for earlier, later in pairwise(rates)]
+    assert falls == pytest.approx([rates[0] / 20] * 19)
+    assert rate_at(config, 170) == pytest.approx(config.third_rate / 5)
+
+
+def test_third_cycle_needs_only_the_stored_weights(labels, tiny, tmp_path):
+    """Whoever has the averaged weights in float16 ends where the whole run ends."""
+    whole = train(labels, tmp_path / "whole", tiny, workers=0)
+    train(labels, tmp_path / "two", tiny, workers=0, until=tiny.restart)
+    state = torch.load(tmp_path / "two" / "state.pt", weights_only=True)
+    stored = {name: value.half().float() for name, value in state["average"].items()}
+    assert any(not torch.equal(value, state["network"][name]) for name, value in stored.items())
+    fresh = torch.optim.AdamW(build(tiny).parameters(), lr=1.0)
+    alone = {"network": stored, "average": stored, "optimiser": fresh.state_dict(), "step": tiny.restart, "seconds": 0.0}
+    (tmp_path / "alone").mkdir()
+    torch.save(alone, tmp_path / "alone" / "state.pt")
+    ended = train(labels, tmp_path / "alone", tiny, resume=True, workers=0)
+    for name, value in whole.state_dict().items():
+        assert torch.equal(value, ended.state_dict()[name]), name
 
 
 def test_loss_falls_on_a_fixed_pair(heads, tiny):
