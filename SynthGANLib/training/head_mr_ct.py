@@ -6,8 +6,8 @@ Every step is drawn from (seed, step) alone, so a run that was interrupted and r
 would have seen. Small boxes of coarser voxels come first (many contrasts in little time: how dark things in this image
 are to be read), then large boxes on the network's own grid (where the borders lie), under one schedule; a second cycle
 goes on with large boxes that hold more of the skull and fewer invented contrasts, for the error that is measured.
-A third repeats the second from the averaged weights as a model folder stores them, with a new optimiser: whoever has the
-folder of the second cycle's end can start there.
+A third repeats the second from the averaged weights as a model folder stores them, with a new optimiser: whoever has
+the folder of the second cycle's end can start there.
 """
 
 from __future__ import annotations
@@ -47,9 +47,9 @@ class Config:
     tissues first, since the absolute error alone stays long at the constant guess; the measured quantity last.
     `emphasis` is the power of the weights that favour bone and enclosed air, on the same line; the second cycle has
     none. The learning rate warms up and falls along half a cosine in each cycle; the second is cut short: from step
-    `cool_from` on the rate falls in a straight line to zero. The third draws like the second. `pull` is how far a box is drawn from
-    a random voxel of the body to the middle of the head, `contrasts` what is drawn: the second cycle knows MPRAGE,
-    which shows the fluid around the brain, besides the inversion recovery that hides it.
+    `cool_from` on the rate falls in a straight line to zero. The third draws like the second. `pull` is how far a box
+    is drawn from a random voxel of the body to the middle of the head, `contrasts` what is drawn: the second cycle
+    knows MPRAGE, which shows the fluid around the brain, besides the inversion recovery that hides it.
     """
 
     held_out: tuple[str, ...] = ("head_05_labels", "head_09_labels", "head_16_labels")
