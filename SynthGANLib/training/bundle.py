@@ -166,7 +166,7 @@ def bundle_tissue(out: Path) -> None:
 def _plain(value: Any) -> Any:
     """A setting from JSON as the configuration holds it."""
     if isinstance(value, dict):
-        return Contrasts(value["physical"], tuple(value["sequences"]))
+        return Contrasts(**{**value, "sequences": tuple(value["sequences"])})
     return tuple(value) if isinstance(value, list) else value
 
 

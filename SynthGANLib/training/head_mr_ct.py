@@ -6,8 +6,8 @@ Every step is drawn from (seed, step) alone, so a run that was interrupted and r
 would have seen. Small boxes of coarser voxels come first (many contrasts in little time: how dark things in this image
 are to be read), then large boxes on the network's own grid (where the borders lie), under one schedule; a second cycle
 goes on with large boxes that hold more of the skull and fewer invented contrasts, for the error that is measured.
-A third repeats the second from the averaged weights as a model folder stores them, with a new optimiser: whoever has
-the folder of the second cycle's end can start there.
+A third goes on from the averaged weights as a model folder stores them, with a new optimiser, and shows bright marrow,
+bright fat and thick slices more often: whoever has the folder of the second cycle's end can start there.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ SMALL = ((64, 64, 64), (96, 64, 64), (64, 96, 64), (64, 64, 96))
 LARGE = ((96, 96, 96), (128, 96, 96), (96, 128, 96), (96, 96, 128), (64, 128, 128), (128, 64, 128), (128, 128, 64))
 FIRST = Contrasts(0.7, ("T1-IR", "T1-SE", "T1-GRE", "T2", "PD", "FLAIR"))
 SECOND = Contrasts(0.85, ("T1", "T1", "T1-IR", "T1-SE", "T1-GRE", "T2", "PD", "FLAIR"))
+THIRD = Contrasts(0.8, SECOND.sequences, marrow=2.2, trains=0.5, thick=0.4)
 
 
 @dataclass(frozen=True)
@@ -47,9 +48,10 @@ class Config:
     tissues first, since the absolute error alone stays long at the constant guess; the measured quantity last.
     `emphasis` is the power of the weights that favour bone and enclosed air, on the same line; the second cycle has
     none. The learning rate warms up and falls along half a cosine in each cycle; the second is cut short: from step
-    `cool_from` on the rate falls in a straight line to zero. The third draws like the second. `pull` is how far a box
-    is drawn from a random voxel of the body to the middle of the head, `contrasts` what is drawn: the second cycle
-    knows MPRAGE, which shows the fluid around the brain, besides the inversion recovery that hides it.
+    `cool_from` on the rate falls in a straight line to zero. `pull` is how far a box is drawn from a random voxel of
+    the body to the middle of the head, `contrasts` what is drawn: the second cycle knows MPRAGE, which shows the fluid
+    around the brain, besides the inversion recovery that hides it; the third, which else draws like the second, knows
+    that marrow and fat can be far brighter than the tissue table has them.
     """
 
     held_out: tuple[str, ...] = ("head_05_labels", "head_09_labels", "head_16_labels")
@@ -71,8 +73,9 @@ class Config:
     second_contrasts: Contrasts = SECOND
     cool_from: int = 7900
     cool_steps: int = 600
-    third_steps: int = 2500
+    third_steps: int = 3000
     third_rate: float = 5e-4
+    third_contrasts: Contrasts = THIRD
     warm_up: int = 100
     ema: float = 0.998
     seed: int = 2027
@@ -117,6 +120,8 @@ class Draws(Dataset[tuple[Tensor, Tensor, Tensor, Tensor]]):
         coarse, second = step < config.coarse_steps, step >= config.steps
         pull = config.second_pull if second else config.pull
         contrasts = config.second_contrasts if second else config.contrasts
+        if step >= config.restart:
+            contrasts = config.third_contrasts
         shapes = SMALL if coarse else LARGE
         spacing = config.coarse_spacing if coarse else (GRID_MM, GRID_MM)
         draw = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
@@ -200,6 +205,7 @@ def train(
     heads, _ = load_heads(labels, config.held_out)
     network = build(config)
     average = build(config)
+    network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]  # quicker on the CPU, bits aside
     optimiser = adam(network, config)
     first, seconds = 0, 0.0
     if resume and (out / "state.pt").exists():

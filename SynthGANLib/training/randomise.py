@@ -128,10 +128,18 @@ class Sampler:
 
 @dataclass(frozen=True)
 class Contrasts:
-    """A share `physical` of the draws follows the signal equation of one of `sequences`, the others are random."""
+    """A share `physical` of the draws follows the signal equation of one of `sequences`, the others are random.
+
+    `marrow` is how many times its table value the proton density and the T2 of cancellous bone reach at most, since
+    the skull's marrow ranges from red to fat; 1 keeps the table's. `trains` is the share of draws in which fat has the
+    longer apparent T2 of fast spin echo trains (Henkelman et al., JMRI 2:533, 1992), `thick` that of thick slices.
+    """
 
     physical: float = 0.7
     sequences: tuple[str, ...] = tuple(RANGES)
+    marrow: float = 1.0
+    trains: float = 0.0
+    thick: float = 0.3
 
 
 ANY = Contrasts()
@@ -142,7 +150,13 @@ def tissue_signal(share: Tensor, dice: Dice, contrasts: Contrasts = ANY) -> Tens
     if dice.chance(contrasts.physical):
         sequence = drawn(contrasts.sequences[dice.integer(len(contrasts.sequences))], dice.uniform)
         jitter = [torch.exp(0.12 * dice.normal(_N)) for _ in range(3)]
-        level = signal(sequence, _T1 * jitter[0], _T2 * jitter[1], _PD * jitter[2], torch.exp)
+        t1, t2, pd = _T1 * jitter[0], _T2 * jitter[1], _PD * jitter[2]
+        if contrasts.marrow > 1.0:
+            pd[CANCELLOUS] *= dice.uniform(0.7, contrasts.marrow)
+            t2[CANCELLOUS] *= dice.uniform(0.8, contrasts.marrow)
+        if contrasts.trains and dice.chance(contrasts.trains):
+            t2[FAT] *= dice.uniform(1.2, 3.0)
+        level = signal(sequence, t1, t2, pd, torch.exp)
     else:
         level = 0.08 + 0.92 * torch.rand(_N, generator=dice.g)
         level[CORTICAL] = dice.uniform(0.0, 0.16)
@@ -173,12 +187,12 @@ def blur(x: Tensor, sigma: float) -> Tensor:
     return x
 
 
-def acquire(mr: Tensor, dice: Dice) -> Tensor:
+def acquire(mr: Tensor, dice: Dice, thick: float) -> Tensor:
     """Resolution, field of view and Rician noise of one acquisition; the result lies on the same grid."""
     shape = tuple(mr.shape)
     mr = blur(mr, dice.uniform(0.0, 1.0) / dice.spacing)
     acquired = list(shape)
-    if dice.chance(0.3):
+    if dice.chance(thick):
         axis = 0 if dice.chance(0.6) else dice.integer(3)
         acquired[axis] = max(4, round(shape[axis] * dice.spacing / dice.uniform(1.6, 6.0)))
         mr = F.interpolate(mr[None, None], acquired, mode="area")[0, 0]
@@ -216,7 +230,7 @@ def draw_pair(
     texture = dice.uniform(0.0, 0.10)
     mr = level[codes] * (1.0 + texture * dice.field(shape, 4.0) + 0.4 * texture * dice.normal(*shape)).clamp_min(0)
     mr = mr * torch.exp(dice.uniform(0.0, 0.3) * dice.field(shape, 60.0))
-    mr = acquire(mr, dice)
+    mr = acquire(mr, dice, contrasts.thick)
     mr = dice.uniform(0.82, 1.2) * mr.clamp_min(1e-6) ** dice.uniform(0.85, 1.2)
     weight = torch.ones(shape)
     if dice.chance(0.12):  # the field of view ends inside the crop: nothing is seen, nothing is asked

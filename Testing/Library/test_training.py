@@ -12,11 +12,11 @@ import torch
 
 from SynthGANLib.errors import InputError
 from SynthGANLib.phantom import HEAD_LABELS, draw_head
-from SynthGANLib.phantom.tissues import CORTICAL
+from SynthGANLib.phantom.tissues import CANCELLOUS, CORTICAL, FAT, GREY, WHITE
 from SynthGANLib.training import head_mr_ct
 from SynthGANLib.training.head_mr_ct import Config, Draws, between, build, emphasised, losses, normalise, rate_at, train
 from SynthGANLib.training.heads import load_heads
-from SynthGANLib.training.randomise import Dice, blur, draw_pair
+from SynthGANLib.training.randomise import Contrasts, Dice, acquire, blur, draw_pair, tissue_signal
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +95,33 @@ def test_blur_is_a_gaussian():
     assert float(soft.sum()) == pytest.approx(1.0, abs=1e-5)
     assert float((soft.sum((1, 2)) * axis**2).sum()) == pytest.approx(1.5**2, rel=0.05)
     assert torch.allclose(blur(torch.full((5, 5, 5), 3.0), 0.8), torch.full((5, 5, 5), 3.0))
+
+
+def test_marrow_and_fat_may_be_brighter_than_their_table(heads):
+    """Only these two: what else is seen keeps its contrast, and draws without them are what they were."""
+    plain = Contrasts(1.0, ("T2",))
+    bright = replace(plain, marrow=2.2, trains=1.0)
+    ratios = {CANCELLOUS: [], FAT: []}
+    for seed in range(40):
+        old, new = (tissue_signal(heads[0].share, Dice(seed), contrasts) for contrasts in (plain, bright))
+        assert float(new[GREY] / new[WHITE]) == pytest.approx(float(old[GREY] / old[WHITE]), rel=1e-4)
+        for tissue, found in ratios.items():
+            found.append(float(new[tissue] / new[WHITE]) / float(old[tissue] / old[WHITE]))
+    assert min(ratios[CANCELLOUS]) < 0.9
+    assert max(ratios[CANCELLOUS]) > 3.0  # 2.2 times the density, and a T2 of 99 instead of 45 ms
+    assert np.median(ratios[FAT]) > 1.3
+
+
+def test_thick_slices_come_as_often_as_asked():
+    """Noise of thick slices is alike along one axis; without them it is white along all three."""
+    flat = torch.full((40, 40, 40), 1.0)
+    white = [acquire(flat, Dice(seed), 0.0) for seed in range(6)]
+    thick = [acquire(flat, Dice(seed), 1.0) for seed in range(6)]
+    for images, alike in ((white, False), (thick, True)):
+        for image in images:
+            noise = image - image.mean()
+            neighbours = [float((noise * noise.roll(1, axis)).mean() / noise.square().mean()) for axis in range(3)]
+            assert (max(neighbours) > 0.3) is alike
 
 
 def test_fields_are_standard():
