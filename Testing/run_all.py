@@ -1,7 +1,8 @@
 """Run the checks and the test suites one after another and fail if any of them failed.
 
 Each suite has a process of its own: the panel tests put stand-ins for Slicer's Qt modules into `sys.modules`,
-which no other test may see. The closing lines repeat every suite's own summary.
+which no other test may see. The library's tests are shared out, file by file, to as many processes as there are cores,
+four at most. The closing lines repeat every suite's own summary.
 """
 
 from __future__ import annotations
@@ -15,10 +16,12 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PYTEST = [sys.executable, "-m", "pytest"]
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+SHARES = min(4, CORES)
 STEPS: dict[str, list[str]] = {
     "ruff": [sys.executable, "-m", "ruff", "check", "."],
     "mypy": [sys.executable, "-m", "mypy"],
-    "library": [*PYTEST, "Testing/Library"],
+    "library": [*PYTEST, "--numprocesses", str(SHARES), "--dist", "loadfile", "Testing/Library"],
     "mrml": [*PYTEST, "Testing/Mrml"],
     "panel": [*PYTEST, "Testing/Panel"],
 }
@@ -29,6 +32,8 @@ def run_step(name: str, command: list[str]) -> tuple[int, str]:
     """Run one step with its output shown as it comes; its exit code and its closing line."""
     print(f"\n--- {name}: python {' '.join(command[1:])}", flush=True)
     environment = {**os.environ, "QT_QPA_PLATFORM": "offscreen", "PYTHONUNBUFFERED": "1"}
+    if name == "library":
+        environment["OMP_NUM_THREADS"] = str(max(1, CORES // SHARES))  # the processes are the threads
     started = time.monotonic()
     process = subprocess.Popen(
         command,
