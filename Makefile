@@ -19,7 +19,7 @@ PY    := $(VENV)/bin/python
 READY := $(VENV)/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench bench-training bench-panel zoo models train-head clean
+.PHONY: help demo test lint bench bench-training bench-panel zoo real-heads models train-head clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' Makefile
@@ -55,6 +55,9 @@ bench-panel: $(READY) ## measure the module's import and the panel's opening int
 
 zoo: $(READY) ## train a compact form of every recipe on real and simulated pairs into Docs/methods.md (DATA=, SCALE=)
 	$(PY) Testing/Zoo/zoo.py --data "$(DATA)" $(if $(SCALE),--scale "$(SCALE)")
+
+real-heads: $(READY) ## compare the bundled models' skulls with those of real patients into Docs/real_heads.md (DATA=)
+	$(PY) Testing/Benchmarks/bench_skulls.py --data "$(DATA)" --out Docs/real_heads.md
 
 models: $(READY) ## list the bundled models and verify their files and test vectors
 	@$(PY) Testing/verify_models.py
