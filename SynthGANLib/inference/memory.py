@@ -6,6 +6,7 @@ import importlib
 import itertools
 import math
 import os
+import re
 import sys
 import weakref
 from pathlib import Path
@@ -39,6 +40,8 @@ _OUT_OF_MEMORY = (
     "cannot allocate memory",
     "alloc_failed",
     "bad_alloc",
+    "bad allocation",  # as Microsoft's library words it
+    "could not create a memory object",  # oneDNN
 )
 
 
@@ -246,6 +249,11 @@ class PeakMemory:
 
 def process_peak() -> int | None:
     """Largest resident size in bytes that this process ever had; None where the system does not tell."""
+    status = Path("/proc/self/status")
+    if status.exists():  # Linux: what getrusage tells begins with the peak of the program that started this one
+        found = re.search(r"VmHWM:\s+(\d+) kB", status.read_text(encoding="utf-8", errors="replace"))
+        if found is not None:
+            return int(found[1]) * 1024
     if sys.platform != "win32":
         import resource
 
