@@ -237,6 +237,19 @@ def test_verify_false_leaves_out_the_hashes_and_nothing_else(folder: Path) -> No
         Model.load(folder, verify=False)
 
 
+def test_gigabytes_that_cannot_be_weights_are_not_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    size = 3 * 2**30
+    with (folder / WEIGHTS).open("r+b") as file:
+        file.truncate(size)  # a hole: the disk holds nothing of it
+    edit_json(folder, lambda content: content["files"][WEIGHTS].update(bytes=size))
+
+    def never(*_: object, **__: object) -> bytes:
+        raise AssertionError("the whole file was read")
+
+    monkeypatch.setattr("SynthGANLib.model_files.read_file", never)
+    assert "after its last tensor" in refused(folder)
+
+
 def test_verify_notices_a_change_after_loading(folder: Path) -> None:
     model = Model.load(folder)
     assert model.network is not None
