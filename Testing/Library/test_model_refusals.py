@@ -282,6 +282,21 @@ def test_an_absurd_network_is_refused_without_taking_memory(folder: Path, monkey
     assert places == ["meta", "cpu"]
 
 
+def test_a_network_that_would_fill_the_memory_is_refused_before_it_runs(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A few thousand weights of 4096 channels turn an input of four megabytes into 14 gigabytes."""
+    layers = [[1, 4096], [1, 1]]
+    change = {"name": "ConvStack", "arguments": {"dims": 3, "layers": layers, "norm": "none"}}
+    network = networks.build(change["name"], change["arguments"])
+    cube = torch.zeros(1, 1, 96, 96, 96)
+    replace_file(folder, WEIGHTS, safetensors.torch.save(network.state_dict()))
+    replace_file(folder, VECTOR, safetensors.torch.save({"input": cube, "output": cube.clone()}))
+    edit_json(folder, lambda content: content["method"].update(change))
+    monkeypatch.setattr(Model, "_check_vector", lambda *_: pytest.fail("the network was run"))
+    assert "of memory for its test input" in refused(folder)
+
+
 def test_construction_is_bounded_by_layers_as_well() -> None:
     with bounded_construction(10**9), pytest.raises(TooBigError, match="layers"):
         torch.nn.Sequential(*(torch.nn.Identity() for _ in range(30_000)))
