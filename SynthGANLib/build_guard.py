@@ -13,7 +13,7 @@ from torch.nn.modules.module import (
     register_module_parameter_registration_hook,
 )
 
-MAX_MODULES = 20_000
+MAX_MODULES = 5_000
 
 
 class TooBigError(Exception):

@@ -106,10 +106,10 @@ class Catalogue:
         if not text:
             raise ModelError("No model was named.", next_step=self._known())
         if _is_path(text):
-            path = Path(text).expanduser()
+            path = expanded(text)
             if path.name == CARD:
                 path = path.parent
-            if not path.is_dir():
+            if not _is_folder(path):
                 raise ModelError(f"There is no model folder '{path}'.", next_step=self._known())
             return path
         identity, _, version = text.partition("@")
@@ -120,7 +120,7 @@ class Catalogue:
             return max(working, key=lambda entry: _version_key(entry.version)).path
         if matches:
             raise ModelError(str(matches[0].error), next_step="Get the model again, or remove the folder.")
-        if Path(text).is_dir():  # a folder in the working folder, named without "./"
+        if _is_folder(Path(text)):  # a folder in the working folder, named without "./"
             return Path(text)
         raise ModelError(f"There is no model '{text}'.", next_step=self._known())
 
@@ -130,7 +130,7 @@ class Catalogue:
         Raises:
             ModelError: for an archive or folder that is refused, or a model that is there already.
         """
-        source = Path(source).expanduser()
+        source = expanded(source)
         try:
             self.user_folder.mkdir(parents=True, exist_ok=True)
             part = self.user_folder / f".{uuid.uuid4().hex[:8]}.part"
@@ -198,13 +198,13 @@ def read_entry(path: Path) -> Entry:
 def listed_folders() -> tuple[Path, ...]:
     """Folders of the environment variable ``SYNTHGAN_MODELS``, separated as in ``PATH``."""
     text = os.environ.get("SYNTHGAN_MODELS", "")
-    return tuple(Path(item).expanduser() for item in text.split(os.pathsep) if item.strip())
+    return tuple(expanded(item) for item in text.split(os.pathsep) if item.strip())
 
 
 def user_folder() -> Path:
     """Where the user's models are kept: ``SYNTHGAN_MODEL_FOLDER`` if that is set, else a folder of `data_folder`."""
     chosen = os.environ.get("SYNTHGAN_MODEL_FOLDER", "").strip()
-    return Path(chosen).expanduser() if chosen else default_model_folder()
+    return expanded(chosen) if chosen else default_model_folder()
 
 
 def default_model_folder() -> Path:
@@ -216,7 +216,7 @@ def default_model_folder() -> Path:
 def data_folder() -> Path:
     """Where what SynthGAN remembers of the user is kept: ``SYNTHGAN_HOME`` if that is set, else the platform's."""
     home = os.environ.get("SYNTHGAN_HOME", "").strip()
-    return Path(home).expanduser() if home else platform_folder()
+    return expanded(home) if home else platform_folder()
 
 
 def platform_folder() -> Path:
@@ -237,6 +237,11 @@ def bundled_folders() -> tuple[Path, ...]:
     return tuple(folder for folder in candidates if folder.is_dir())
 
 
+def expanded(path: str | Path) -> Path:
+    """The path with ``~`` replaced; where there is no such user it stays as it is, and is then not found."""
+    return Path(os.path.expanduser(path))
+
+
 def _subfolders(folder: Path) -> list[Path]:
     """Folders that mean to be models: not hidden, with a ``model.json`` or a file that only a model has.
 
@@ -245,10 +250,24 @@ def _subfolders(folder: Path) -> list[Path]:
     try:
         if (folder / CARD).is_file():
             return [folder]
-        paths = sorted(path for path in folder.iterdir() if not path.name.startswith(".") and path.is_dir())
-        return [path for path in paths if (path / CARD).exists() or any(path.glob("*.safetensors"))]
+        return sorted(path for path in folder.iterdir() if not path.name.startswith(".") and _means_a_model(path))
     except OSError:  # a folder that is absent or unreadable holds no models; it may be a drive not connected now
         return []
+
+
+def _means_a_model(path: Path) -> bool:
+    try:
+        return path.is_dir() and ((path / CARD).exists() or any(path.glob("*.safetensors")))
+    except OSError:  # what cannot be looked into hides nothing but itself
+        return False
+
+
+def _is_folder(path: Path) -> bool:
+    """Whether a folder is there; a name that the system cannot take, or may not look up, is none."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
 
 
 def _copy_checked(source: Path, part: Path) -> Card:

@@ -18,7 +18,7 @@ from SynthGANLib.cli_batch import add_batch_command
 from SynthGANLib.cli_shared import memory_size, print_json, stop_on_signals
 from SynthGANLib.cli_text import Bar, models_table
 from SynthGANLib.cli_train import add_commands
-from SynthGANLib.errors import InputError, SynthGANError
+from SynthGANLib.errors import InputError, SynthGANError, refused_by_system
 from SynthGANLib.jobs import Job, error_event, run_job
 from SynthGANLib.model_jobs import install
 
@@ -50,6 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output has gone (as in "synthgan models | head"): nothing to tell
         sys.stdout = None  # its flush at exit would fail again
         return 0
+    except OSError as error:
+        return _tell(error_event(refused_by_system(error)), as_json)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -63,3 +63,14 @@ class CancelledError(SynthGANError):
 
     exit_code = 130
     kind = "cancelled"
+
+
+def refused_by_system(error: OSError) -> InputError:
+    """What the operating system refused, such as a name too long or a folder without permission, as a sentence."""
+    name = str(error.filename or "")
+    shown = name if len(name) <= 200 else f"{name[:197]}..."
+    what = f"'{shown}' cannot be used" if shown else "The system refused to go on"
+    return InputError(
+        f"{what} ({error.strerror or type(error).__name__}).",
+        next_step="Check its name, its permissions and the disk.",
+    )

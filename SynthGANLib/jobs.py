@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from SynthGANLib.catalogue import Catalogue
 from SynthGANLib.digests import sha256_of
-from SynthGANLib.errors import CancelledError, InputError, MemoryExhaustedError, SynthGANError
+from SynthGANLib.errors import CancelledError, InputError, MemoryExhaustedError, SynthGANError, refused_by_system
 from SynthGANLib.measure_job import MEASURE, MeasureJob, run_measurement
 from SynthGANLib.model_jobs import INSTALL, VERIFY, run_model_job
 from SynthGANLib.self_check import CHECK, check_devices
@@ -95,7 +95,7 @@ class Job:
         for name in ("force", "accept_unfit"):
             if not isinstance(getattr(self, name), bool):
                 raise _wrong(name, "true or false", getattr(self, name))
-        if isinstance(self.models, str) or not all(isinstance(folder, str) for folder in self.models):
+        if not isinstance(self.models, (tuple, list)) or not all(isinstance(folder, str) for folder in self.models):
             raise _wrong("models", "a list of folders", self.models)
 
     @classmethod
@@ -162,6 +162,8 @@ def run_job(
         )
     except ImportError as error:
         return emit_missing(emit, error)
+    except OSError as error:  # permissions, names, disks: the machine's, not a defect
+        return emit_error(emit, refused_by_system(error))
     except Exception as error:  # anything else is a defect of ours: told as such, with the trace for its report
         traceback.print_exc(file=sys.stderr)
         cause = f"The job failed by an error of the program itself ({type(error).__name__})."
@@ -206,7 +208,9 @@ def check_output(job: Job) -> None:
             f"The folder '{output.parent}' for the output does not exist.",
             next_step="Create it or choose another.",
         )
-    if not os.path.lexists(output):
+    try:
+        output.lstat()
+    except FileNotFoundError:
         return
     if output.is_dir():
         raise InputError(f"The output '{output}' is a folder.", next_step="Give the name of a file.")

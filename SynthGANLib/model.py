@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from SynthGANLib.build_guard import TooBigError, bounded_construction
 from SynthGANLib.card import VECTOR, WEIGHTS, Card
 from SynthGANLib.errors import InputError, ModelError
+from SynthGANLib.live_bytes import LiveBytes
 from SynthGANLib.model_files import (
     MAX_VECTOR_ELEMENTS,
     arrays_of,
@@ -32,6 +33,9 @@ from SynthGANLib.model_files import (
     refuse_folder,
 )
 from SynthGANLib.tensors import MAX_ELEMENTS
+
+MAX_LIVE_BYTES = 8 * 2**30
+"""Most memory that a network may take for its test input."""
 
 _DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 _CODES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
@@ -97,6 +101,7 @@ class Model:
                 f"The device '{device}' cannot be used ({_one_line(error)}).", next_step="Choose cpu."
             ) from error
         model = cls(card, network, path=folder, vector=vector)
+        _check_appetite(network, vector[0], folder)
         model._check_vector(folder)
         return model
 
@@ -240,6 +245,19 @@ def _build_network(card: Card, shapes: Mapping[str, tuple[int, ...]], folder: Pa
     with torch.random.fork_rng(devices=[]):  # initial weights are drawn for nothing; the caller's dice stay
         network = construct()
     return network.float().eval().requires_grad_(False)
+
+
+def _check_appetite(network: nn.Module, given: Tensor, folder: Path) -> None:
+    """Refuse a network whose answer to ``given`` would fill the memory; found out without taking any."""
+    everything = {**dict(network.named_parameters()), **dict(network.named_buffers())}
+    ghosts = {name: value.to("meta") for name, value in everything.items()}
+    try:
+        with torch.inference_mode(), torch.device("meta"), LiveBytes(MAX_LIVE_BYTES):
+            torch.func.functional_call(network, ghosts, (given.to("meta"),))
+    except TooBigError as error:
+        raise _refuse(folder, f"the network would take {error} of memory for its test input") from None
+    except Exception:  # a few networks ask for values, which nothing has here; the true answer shows what is wrong
+        return
 
 
 def _compare_shapes(

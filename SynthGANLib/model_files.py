@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from SynthGANLib.card import CARD, VECTOR, WEIGHTS, Card
 from SynthGANLib.errors import ModelError
 from SynthGANLib.strict_json import JsonError, parse_json
-from SynthGANLib.tensors import MAX_ELEMENTS, Declared, TensorError, check_finite, read_header
+from SynthGANLib.tensors import HEAD, MAX_ELEMENTS, Declared, TensorError, check_finite, read_header
 
 MAX_CARD_BYTES = 2**20
 MAX_WEIGHTS_BYTES = 4 * 2**30
@@ -79,9 +79,12 @@ def read_file(folder: Path, card: Card, name: str, *, verify: bool = True) -> by
 
 def read_tensors(folder: Path, card: Card, name: str, *, verify: bool = True) -> tuple[bytes, dict[str, Declared]]:
     """Bytes and checked declarations of the weights or the vector; all values are finite."""
-    data = read_file(folder, card, name, verify=verify)
+    most = MAX_VECTOR_ELEMENTS if name == VECTOR else MAX_ELEMENTS
     try:
-        declared = read_header(data, max_elements=MAX_VECTOR_ELEMENTS if name == VECTOR else MAX_ELEMENTS)
+        # First, so that gigabytes that cannot be what they should are neither read nor hashed.
+        read_header(_beginning(folder, name), max_elements=most, total=card.files[name].bytes)
+        data = read_file(folder, card, name, verify=verify)
+        declared = read_header(data, max_elements=most)
         check_finite(data, declared)
     except TensorError as problem:
         raise refuse_folder(folder, f"'{name}' {problem}") from None
@@ -148,11 +151,15 @@ def _entries(folder: Path) -> dict[str, int]:
 
 def _read(folder: Path, name: str, size: int) -> bytes:
     """At most ``size`` + 1 bytes: a file that grows meanwhile is noticed, not followed."""
-    try:
-        with (folder / name).open("rb") as file:
-            data = file.read(size + 1)
-    except OSError as error:
-        raise refuse_folder(folder, f"'{name}' cannot be read ({error.strerror})", "Check its permissions.") from None
+    data = _beginning(folder, name, size + 1)
     if len(data) > size:
         raise refuse_folder(folder, f"'{name}' is larger than it was a moment ago")
     return data
+
+
+def _beginning(folder: Path, name: str, size: int = HEAD) -> bytes:
+    try:
+        with (folder / name).open("rb") as file:
+            return file.read(size)
+    except OSError as error:
+        raise refuse_folder(folder, f"'{name}' cannot be read ({error.strerror})", "Check its permissions.") from None

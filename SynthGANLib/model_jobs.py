@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from SynthGANLib.catalogue import Catalogue
+from SynthGANLib.catalogue import Catalogue, expanded
 from SynthGANLib.digests import checked_digest, sha256_of
 from SynthGANLib.download import checked_address, download, is_address
 from SynthGANLib.errors import InputError, ModelError
@@ -41,7 +41,7 @@ def install(
     report("fetch", 0.0)
     if not is_address(source):
         if sha256:
-            _check_digest(Path(source).expanduser(), checked_digest(sha256))
+            _check_digest(expanded(source), checked_digest(sha256))
         report("install", 0.5)
         return catalogue.install(source, force=force).to_json()
     if not sha256:

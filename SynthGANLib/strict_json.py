@@ -59,6 +59,8 @@ def check_plain(value: Any, where: str, *, max_nodes: int = MAX_NODES) -> None:
             for key, child in item.items():
                 if not isinstance(key, str):
                     raise JsonError(f"{path or 'it'} has the key {key!r}, which is not text")
+                if (reason := _unfit_text(key)) is not None:
+                    raise JsonError(f"{path or 'it'} has the key {key[:80]!a}, which {reason}")
                 stack.append((child, f"{path}.{key}" if path else key, depth + 1))
         elif isinstance(item, (list, tuple)):
             stack.extend((child, f"{path}[{index}]", depth + 1) for index, child in enumerate(item))
@@ -76,14 +78,21 @@ def _check_scalar(item: Any, path: str) -> None:
         if not math.isfinite(item):
             raise JsonError(f"{path} is {item}, which is not a finite number")
     elif isinstance(item, str):
-        if len(item) > MAX_TEXT:
-            raise JsonError(f"{path} is longer than {MAX_TEXT} characters")
-        if any(0xD800 <= ord(letter) < 0xE000 for letter in item):
-            raise JsonError(f"{path} holds half a surrogate pair, which is not text")
-        if any((ord(letter) < 32 and letter not in "\n\t") or ord(letter) == 127 for letter in item):
-            raise JsonError(f"{path} holds control characters")  # they could rewrite a terminal they are shown on
+        if (reason := _unfit_text(item)) is not None:
+            raise JsonError(f"{path} {reason}")
     else:
         raise JsonError(f"{path} is a {type(item).__name__}, which JSON cannot hold")
+
+
+def _unfit_text(text: str) -> str | None:
+    """What makes a text unfit, as a clause; None where nothing does."""
+    if len(text) > MAX_TEXT:
+        return f"is longer than {MAX_TEXT} characters"
+    if any(0xD800 <= ord(letter) < 0xE000 for letter in text):
+        return "holds half a surrogate pair, which is not text"
+    if any((ord(letter) < 32 and letter not in "\n\t") or 127 <= ord(letter) < 160 for letter in text):
+        return "holds control characters"  # they could rewrite a terminal they are shown on
+    return None
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

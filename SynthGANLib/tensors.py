@@ -17,6 +17,8 @@ import numpy as np
 from SynthGANLib.strict_json import JsonError, parse_json
 
 MAX_HEADER = 2 * 2**20
+HEAD = 8 + MAX_HEADER
+"""Bytes from the beginning of a file that hold its header, if it is one that is accepted."""
 MAX_TENSORS = 10_000
 MAX_ELEMENTS = 2**29
 """Largest number of weights a model may declare (537 million, 2 GiB in float32)."""
@@ -39,8 +41,10 @@ class Declared:
     end: int
 
 
-def read_header(data: bytes, *, max_elements: int = MAX_ELEMENTS) -> dict[str, Declared]:
+def read_header(data: bytes, *, max_elements: int = MAX_ELEMENTS, total: int | None = None) -> dict[str, Declared]:
     """Names and declarations of the tensors in ``data``, the whole content of a safetensors file.
+
+    Where only the beginning was read (`HEAD` bytes hold every header), ``total`` is the size of the file.
 
     Raises:
         TensorError: if anything in the file contradicts the format or exceeds ``max_elements`` in all.
@@ -62,7 +66,7 @@ def read_header(data: bytes, *, max_elements: int = MAX_ELEMENTS) -> dict[str, D
     declared = {name: _declaration(name, content, start) for name, content in header.items()}
     if sum(math.prod(item.shape) for item in declared.values()) > max_elements:
         raise TensorError(f"declares more than {max_elements} values")
-    _check_ranges(declared, start, len(data))
+    _check_ranges(declared, start, len(data) if total is None else total)
     return declared
 
 

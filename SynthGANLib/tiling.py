@@ -26,6 +26,10 @@ Region = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
 NEGLIGIBLE = 0.03
 """Plans within this share of the fewest computed voxels count as equal; the one with most context wins."""
 
+MOST_COMBINATIONS = 500_000
+"""Tile shapes that are compared one by one. A card without a multiple would allow a hundred million for a large
+volume; then along each axis only the extents are compared that save a tile."""
+
 PRECISION = "fp32"
 """Predictions are in physical units, and half precision moves CT by tens of HU."""
 
@@ -284,12 +288,14 @@ def _cheapest_tile(sizes: Sequence[int], rules: TileRules, most_voxels: float) -
     """Tile with the fewest computed voxels among those of at most `most_voxels`; None where none fits."""
     extents: list[np.ndarray] = []
     computed: list[np.ndarray] = []
-    for axis in range(3):
-        choice = rules.extents(axis, sizes[axis])
+    choices = [rules.extents(axis, sizes[axis]) for axis in range(3)]
+    if math.prod(map(len, choices)) > MOST_COMBINATIONS:
+        choices = [_shortest(choices[axis], sizes[axis], rules.overlap[axis]) for axis in range(3)]
+    for axis, choice in enumerate(choices):
         extents.append(np.array(choice, dtype=np.float64))
         counts = [count_tiles(sizes[axis], extent, rules.overlap[axis]) for extent in choice]
         computed.append(extents[axis] * counts)
-    # (Nz,1,1) * (Ny,1) * (Nx,) -> (Nz,Ny,Nx): every combination at once, a few thousand at most.
+    # (Nz,1,1) * (Ny,1) * (Nx,) -> (Nz,Ny,Nx): every combination at once.
     voxels = extents[0][:, None, None] * extents[1][:, None] * extents[2]
     cost = computed[0][:, None, None] * computed[1][:, None] * computed[2]
     cost = np.where(voxels <= most_voxels, cost, np.inf)
@@ -301,3 +307,11 @@ def _cheapest_tile(sizes: Sequence[int], rules: TileRules, most_voxels: float) -
     # Most context along the shortest side, then least memory, then the longest rows.
     first = np.lexsort((-tiles[2], tiles.prod(axis=0), -tiles.min(axis=0)))[0]
     return int(tiles[0, first]), int(tiles[1, first]), int(tiles[2, first])
+
+
+def _shortest(extents: Sequence[int], size: int, overlap: float) -> list[int]:
+    """Of ascending `extents` that need equally many tiles the shortest, which computes least in the least memory."""
+    counts: dict[int, int] = {}
+    for extent in extents:
+        counts.setdefault(count_tiles(size, extent, overlap), extent)
+    return list(counts.values())

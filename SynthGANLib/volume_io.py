@@ -37,6 +37,7 @@ _PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 _UNIT_KEY = "SynthGAN.unit"
 # A fast level: floats hardly shrink further, and writing takes several times longer at the usual one.
 _COMPRESSION = 1
+_TAIL = 12
 
 
 def suffix_of(path: Path) -> str:
@@ -226,12 +227,13 @@ def write(volume: Volume, path: Path, *, force: bool) -> None:
     if suffix in _PICTURES:
         image = image[:, :, 0]
     image.SetMetaData("ITK_FileNotes" if suffix.startswith(".nii") else _UNIT_KEY, _note(volume.unit, suffix))
+    size = image.GetNumberOfPixels() * image.GetNumberOfComponentsPerPixel() * image.GetSizeOfPixelComponent()
     place = Path(os.path.realpath(path))  # a link stays a link, its target is replaced
     try:
         with tempfile.TemporaryDirectory(prefix=".synthgan-", suffix=".part", dir=place.parent) as folder:
             part = Path(folder) / ("volume" + suffix)
             sitk.WriteImage(image, os.fspath(part), useCompression=True, compressionLevel=_COMPRESSION)
-            _check_whole(part)
+            _check_whole(part, size)
             if path.exists() and not force:
                 raise InputError(f"'{path}' appeared while it was being written.", next_step="Choose another name.")
             os.replace(part, place)
@@ -296,11 +298,19 @@ def _rounded(array: Array, dtype: type[np.integer[Any]]) -> Array:
     return result
 
 
-def _check_whole(part: Path) -> None:
-    """OSError if the disk was full: the NIfTI writer says nothing then."""
-    if not nifti.is_nifti(part):
+def _check_whole(part: Path, size: int) -> None:
+    """OSError if the disk was full, which some writers do not say; ``size`` is that of the voxels in bytes."""
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    if nifti.is_nifti(part):
+        try:
+            nifti.check_whole(part, nifti.read_nifti_header(part))
+        except InputError as error:
+            raise full from error
         return
-    try:
-        nifti.check_whole(part, nifti.read_nifti_header(part))
-    except InputError as error:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
+    with part.open("rb") as file:
+        file.seek(-min(_TAIL, part.stat().st_size), os.SEEK_END)
+        tail = file.read()
+    # What is written last: gzip's size of what it holds (RFC 1952) within an NRRD, and a PNG's end mark.
+    ends = {".nrrd": (size % 2**32).to_bytes(4, "little"), ".png": b"IEND\xaeB`\x82"}
+    if not tail.endswith(ends.get(suffix_of(part), b"")):
+        raise full

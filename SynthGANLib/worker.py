@@ -35,7 +35,12 @@ _started = time.monotonic()
 def main() -> int:
     """Run the worker; returns the exit code."""
     stopped = threading.Event()
-    emit = _json_channel(stopped)
+    try:
+        emit = _json_channel(stopped)
+    except OSError:  # nobody could be told anything, so nothing is begun
+        if sys.stderr is not None:
+            print("The worker tells its events on standard output, which is closed.", file=sys.stderr)
+        return InputError.exit_code
     _stop_on_signals(stopped)
     try:
         return _serve(StdinLines(stopped), emit, stopped)
@@ -154,9 +159,15 @@ def _ready() -> dict[str, Any]:
 
 def _json_channel(stopped: threading.Event) -> Emit:
     """Keep the real standard output for events; prints of Python and of C libraries go to standard error."""
-    sys.stdout.flush()
+    if sys.stdout is not None:  # it is None where descriptor 1 was closed, and then `dup` fails
+        sys.stdout.flush()
     channel = os.dup(1)
-    os.dup2(2, 1)
+    try:
+        os.dup2(2, 1)
+    except OSError:  # no standard error: what libraries print is dropped
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 1)
+        os.close(nowhere)
     sys.stdout = sys.stderr
 
     def emit(event: dict[str, Any]) -> None:

@@ -6,27 +6,23 @@ import importlib
 import itertools
 import math
 import os
+import re
 import sys
-import weakref
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
-from torch.overrides import TorchFunctionMode
+from torch import nn
 
 from SynthGANLib.errors import MemoryExhaustedError, ModelError
+from SynthGANLib.live_bytes import LiveBytes
 from SynthGANLib.tiling import COMFORT_ON_CPU
 
 GIB = 1024**3
 
 SHARE_OF_FREE = 0.8
 """Share of the free memory that a run may take."""
-
-CHANNEL_BLOCK = 16
-"""CPU convolutions rearrange image and result into blocks of this many channels, in copies of their own."""
 
 RESERVE = 1.1
 """Share added for what is not counted; with it the estimates lie 0 to 80 % above the growth of resident memory
@@ -39,6 +35,8 @@ _OUT_OF_MEMORY = (
     "cannot allocate memory",
     "alloc_failed",
     "bad_alloc",
+    "bad allocation",  # as Microsoft's library words it
+    "could not create a memory object",  # oneDNN
 )
 
 
@@ -134,49 +132,6 @@ def in_mib(count: float) -> int:
     return round(count / 1024**2)
 
 
-class _LiveBytes(TorchFunctionMode):
-    """Counts the bytes of tensors that the code inside makes and keeps; `peak` is the most at once.
-
-    During a convolution its rearranged operands count as well. What a compound operation makes and drops
-    inside itself is not seen.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.peak = 0
-        self._now = 0
-        self._sizes: dict[int, int] = {}
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        for leaf in result if isinstance(result, (tuple, list)) else (result,):
-            if isinstance(leaf, Tensor):
-                self._add(leaf.untyped_storage())
-        scratch = _blocked(args[0]) + _blocked(result) if func in _CONVOLUTIONS else 0
-        self.peak = max(self.peak, self._now + scratch)
-        return result
-
-    def _add(self, storage: torch.UntypedStorage) -> None:
-        key = id(storage)
-        if key in self._sizes:
-            return
-        self._sizes[key] = storage.nbytes()
-        self._now += storage.nbytes()
-        weakref.finalize(storage, self._drop, key)
-
-    def _drop(self, key: int) -> None:
-        self._now -= self._sizes.pop(key, 0)
-
-
-_CONVOLUTIONS = (F.conv2d, F.conv3d, F.conv_transpose2d, F.conv_transpose3d)
-
-
-def _blocked(image: Tensor) -> int:
-    """Bytes of a float32 copy of `image` (B, C, ...) with the channels filled up to whole blocks."""
-    channels = image.shape[1]
-    return image.numel() // channels * (-(-channels // CHANNEL_BLOCK) * CHANNEL_BLOCK) * 4
-
-
 def measure_bytes_per_voxel(network: nn.Module, shape: tuple[int, ...]) -> float:
     """Memory in bytes that `network` takes per voxel of an input of `shape` (B, C, [z,] y, x); it is run once.
 
@@ -189,7 +144,7 @@ def measure_bytes_per_voxel(network: nn.Module, shape: tuple[int, ...]) -> float
     voxels = shape[0] * math.prod(shape[2:])
     first = next(itertools.chain(network.parameters(), network.buffers()), None)
     image = torch.zeros(shape, device=first.device if first is not None else "cpu")
-    counter = _LiveBytes()
+    counter = LiveBytes()
     try:
         with torch.inference_mode(), counter:
             network(image)
@@ -246,6 +201,11 @@ class PeakMemory:
 
 def process_peak() -> int | None:
     """Largest resident size in bytes that this process ever had; None where the system does not tell."""
+    status = Path("/proc/self/status")
+    if status.exists():  # Linux: what getrusage tells begins with the peak of the program that started this one
+        found = re.search(r"VmHWM:\s+(\d+) kB", status.read_text(encoding="utf-8", errors="replace"))
+        if found is not None:
+            return int(found[1]) * 1024
     if sys.platform != "win32":
         import resource
 

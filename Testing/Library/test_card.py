@@ -182,6 +182,8 @@ HOSTILE_TEXTS = {
     "byte order mark": b'\xef\xbb\xbf{"a": 1}',
     "half a surrogate": '{"a": "\\ud800"}',
     "control characters": '{"a": "\\u001b[2J"}',
+    "control characters of one byte": '{"a": "\\u009b2J"}',
+    "control characters in a key": '{"a\\u001b[2J": 1}',
     "many": "[" + ",".join("1" for _ in range(30_000)) + "]",
     "empty": "",
 }

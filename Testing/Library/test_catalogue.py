@@ -119,6 +119,31 @@ def test_absent_and_unreadable_folders_hold_no_models(tmp_path: Path) -> None:
     assert str(tmp_path / "nowhere") in caught.value.next_step
 
 
+def test_a_folder_that_may_not_be_looked_into_hides_nothing_but_itself(
+    shelf: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = Path.exists
+
+    def forbid(path: Path, **options: bool) -> bool:
+        if path.parent.name == "notes":
+            raise PermissionError(13, "Permission denied", str(path))
+        return original(path, **options)
+
+    monkeypatch.setattr(Path, "exists", forbid)
+    assert [entry.id for entry in Catalogue([shelf]).models()] == ["pet-ct", "tiny-mr-ct", "broken"]
+
+
+@pytest.mark.parametrize("name", ["~no-such-user/models", "x" * 5000, "/" + "x" * 5000])
+def test_names_that_no_system_takes_are_models_that_are_not_there(
+    shelf: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ModelError, match="There is no model"):
+        Catalogue([shelf]).find(name)
+    monkeypatch.setenv("SYNTHGAN_MODELS", name)
+    monkeypatch.setenv("SYNTHGAN_MODEL_FOLDER", name)
+    assert "tissue-mr-ct" in [entry.id for entry in Catalogue().models()]
+
+
 def test_a_folder_that_is_a_model_itself_holds_that_one(shelf: Path) -> None:
     assert [entry.id for entry in Catalogue([shelf / "pet"]).models()] == ["pet-ct"]
 

@@ -59,6 +59,8 @@ def test_every_wording_of_exhaustion_is_known_and_nothing_else() -> None:
         RuntimeError("[enforce fail at alloc_cpu.cpp:114] DefaultCPUAllocator: can't allocate memory"),
         RuntimeError("MPS backend out of memory (MPS allocated: 8 GB)"),
         RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED"),
+        RuntimeError("bad allocation"),
+        RuntimeError("could not create a memory object"),
     ):
         assert is_out_of_memory(error)
     for error in (RuntimeError("shapes do not match"), ValueError("out of memory"), KeyError("x")):
@@ -242,6 +244,19 @@ def test_peak_is_the_kernels_own_figure() -> None:
     status = Path("/proc/self/status").read_text(encoding="ascii")
     kernel = int(re.search(r"VmHWM:\s+(\d+)", status)[1]) * 1024  # type: ignore[index]
     assert process_peak() == pytest.approx(kernel, rel=0.01)
+
+
+@LINUX
+def test_peak_is_not_that_of_the_program_that_started_this_one() -> None:
+    child = "from SynthGANLib.inference.memory import process_peak; print(process_peak())"
+    parent = f"""
+        import subprocess, sys
+        del [bytearray(2**29)][0]
+        sys.stdout.write(subprocess.run([sys.executable, "-c", {child!r}], capture_output=True, text=True).stdout)
+    """
+    command = [sys.executable, "-c", textwrap.dedent(parent)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    assert 0 < int(done.stdout) < 2**29
 
 
 @LINUX

@@ -237,6 +237,19 @@ def test_verify_false_leaves_out_the_hashes_and_nothing_else(folder: Path) -> No
         Model.load(folder, verify=False)
 
 
+def test_gigabytes_that_cannot_be_weights_are_not_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    size = 3 * 2**30
+    with (folder / WEIGHTS).open("r+b") as file:
+        file.truncate(size)  # a hole: the disk holds nothing of it
+    edit_json(folder, lambda content: content["files"][WEIGHTS].update(bytes=size))
+
+    def never(*_: object, **__: object) -> bytes:
+        raise AssertionError("the whole file was read")
+
+    monkeypatch.setattr("SynthGANLib.model_files.read_file", never)
+    assert "after its last tensor" in refused(folder)
+
+
 def test_verify_notices_a_change_after_loading(folder: Path) -> None:
     model = Model.load(folder)
     assert model.network is not None
@@ -267,6 +280,21 @@ def test_an_absurd_network_is_refused_without_taking_memory(folder: Path, monkey
     edit_json(folder, lambda content: content["method"]["arguments"].update(widths=[4, 8]))
     Model.load(folder)
     assert places == ["meta", "cpu"]
+
+
+def test_a_network_that_would_fill_the_memory_is_refused_before_it_runs(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A few thousand weights of 4096 channels turn an input of four megabytes into 14 gigabytes."""
+    layers = [[1, 4096], [1, 1]]
+    change = {"name": "ConvStack", "arguments": {"dims": 3, "layers": layers, "norm": "none"}}
+    network = networks.build(change["name"], change["arguments"])
+    cube = torch.zeros(1, 1, 96, 96, 96)
+    replace_file(folder, WEIGHTS, safetensors.torch.save(network.state_dict()))
+    replace_file(folder, VECTOR, safetensors.torch.save({"input": cube, "output": cube.clone()}))
+    edit_json(folder, lambda content: content["method"].update(change))
+    monkeypatch.setattr(Model, "_check_vector", lambda *_: pytest.fail("the network was run"))
+    assert "of memory for its test input" in refused(folder)
 
 
 def test_construction_is_bounded_by_layers_as_well() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -72,6 +73,28 @@ def test_plan_computes_as_few_voxels_as_an_exhaustive_search() -> None:
     assert best <= plan.computed <= best * (1 + NEGLIGIBLE)
     assert math.prod(plan.tile) <= budget
     assert all(extent % multiple == 0 for extent, multiple in zip(plan.tile, rules.multiple, strict=True))
+
+
+def test_a_card_without_a_multiple_is_planned_at_once() -> None:
+    """Tens of millions of shapes are allowed: comparing each took gigabytes and most of a minute."""
+    rules = TileRules((1, 1, 1), (8, 8, 8), (512, 512, 512))
+    tracemalloc.start()
+    try:
+        large = plan_tiles((400, 512, 512), rules, bytes_per_voxel=400.0, budget=3 * 2**28)
+        assert tracemalloc.get_traced_memory()[1] < 2**28
+    finally:
+        tracemalloc.stop()
+    assert large.redundancy < 1.5
+
+
+def test_comparing_fewer_shapes_computes_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    rules = TileRules((1, 1, 1), (5, 8, 3), (60, 50, 70), False, (0.25, 0.4, 0.0))
+    for shape, budget in (((70, 90, 50), 20_000), ((33, 61, 120), 4_000), ((9, 100, 100), 900)):
+        monkeypatch.setattr("SynthGANLib.tiling.MOST_COMBINATIONS", 10**9)
+        monkeypatch.setattr("SynthGANLib.tiling.NEGLIGIBLE", 0.0)
+        all_of_them = plan_tiles(shape, rules, bytes_per_voxel=1.0, budget=budget)
+        monkeypatch.setattr("SynthGANLib.tiling.MOST_COMBINATIONS", 0)
+        assert plan_tiles(shape, rules, bytes_per_voxel=1.0, budget=budget).computed == all_of_them.computed
 
 
 def test_free_extents_halve_the_work_of_cubes_of_the_same_memory() -> None:

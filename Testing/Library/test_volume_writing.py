@@ -109,6 +109,38 @@ def test_full_disk_leaves_the_old_file_and_no_half_one(tmp_path, suffix):
     assert (tmp_path / f"old{suffix}").read_bytes() == b"precious"
 
 
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz", ".nrrd", ".mha", ".png"])
+def test_a_disk_that_lacks_a_few_bytes_is_noticed(tmp_path, suffix):
+    # Some writers lose what they write as they close the file, and say nothing.
+    script = f"""
+        import resource, signal, sys
+        import numpy as np
+        from SynthGANLib.errors import InputError
+        from SynthGANLib.volume import Volume, write_volume
+
+        dice = np.random.default_rng(0)
+        volume = Volume(dice.normal(0, 500, (20, 20, 20)), np.eye(4), "HU")
+        if "{suffix}" == ".png":
+            volume = Volume(dice.integers(0, 255, (1, 60, 60, 3)).astype(np.uint8), np.eye(4), "RGB")
+        path = __import__("pathlib").Path(sys.argv[1]) / "v{suffix}"
+        write_volume(volume, path)
+        size = path.stat().st_size
+        path.unlink()
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        for lacking in (1, 2, 4, 9, 30, 200, 1000, 3000, 5000, 8000):
+            resource.setrlimit(resource.RLIMIT_FSIZE, (size - lacking, resource.RLIM_INFINITY))
+            try:
+                write_volume(volume, path)
+            except InputError:
+                continue
+            sys.exit(f"cut off by {{lacking}} of {{size}} bytes and not noticed")
+    """
+    command = [sys.executable, "-c", textwrap.dedent(script), str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert os.listdir(tmp_path) == []
+
+
 def test_killed_writer_leaves_the_old_file(tmp_path):
     # The process dies between writing and renaming.
     script = """

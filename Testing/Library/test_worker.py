@@ -316,6 +316,22 @@ def test_nobody_reading_ends_the_worker(place: Path, tmp_path: Path, start: Any)
         process.communicate()
 
 
+@pytest.mark.skipif(os.name == "nt", reason="a shell's way to close a descriptor")
+@pytest.mark.parametrize("closed", [">&-", ">&- 2>&-"])
+def test_without_standard_output_nothing_is_begun(place: Path, tmp_path: Path, closed: str) -> None:
+    done = subprocess.run(
+        ["sh", "-c", f'"$0" -m SynthGANLib.worker {closed}', sys.executable],
+        input=json.dumps(job(place, tmp_path / "ct.nrrd")).encode() + b"\n",
+        cwd=PACKAGE.parent,
+        stderr=subprocess.PIPE,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert b"Traceback" not in done.stderr
+    assert nothing_left(tmp_path)
+
+
 def test_a_volume_of_one_slice_is_worked_or_refused_but_never_half(place: Path, tmp_path: Path) -> None:
     thin = head_like((3, 24, 22))
     write_volume(Volume(thin.array[1:2], thin.affine, "1"), tmp_path / "thin.nrrd")

@@ -25,6 +25,14 @@ BAD_JOBS: dict[str, tuple[bytes, str]] = {
     "twice": (b'{"job": "synthesize", "job": "x"}\n', "twice"),
     "not UTF-8": (b'{"job": "\xff"}\n', "UTF-8"),
     "unknown": (b'{"job": "train"}\n', "synthesize"),
+    "a number of folders": (
+        b'{"job": "synthesize", "input": "a", "output": "b", "model": "c", "models": 3}\n',
+        "models",
+    ),
+    "a name too long": (
+        json.dumps({"job": "synthesize", "input": "x" * 5000, "output": "b.nrrd", "model": "c"}).encode() + b"\n",
+        "name",
+    ),
     "too long": (b'{"job": "' + b"x" * 2**21 + b'"}\n', "longer than"),
     "none at all": (b"\n\n", "No job"),
 }

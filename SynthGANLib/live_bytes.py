@@ -1,0 +1,65 @@
+"""How many bytes of tensors a piece of code keeps alive at once."""
+
+from __future__ import annotations
+
+import weakref
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+
+from SynthGANLib.build_guard import TooBigError
+
+CHANNEL_BLOCK = 16
+"""CPU convolutions rearrange image and result into blocks of this many channels, in copies of their own."""
+
+
+class LiveBytes(TorchFunctionMode):
+    """Counts the bytes of tensors that the code inside makes and keeps; `peak` is the most at once.
+
+    During a convolution its rearranged operands count as well. What a compound operation makes and drops
+    inside itself is not seen.
+
+    Raises:
+        TooBigError: within the block, as soon as more than `most` bytes are alive.
+    """
+
+    def __init__(self, most: int | None = None) -> None:
+        super().__init__()
+        self._most = most
+        self.peak = 0
+        self._now = 0
+        self._sizes: dict[int, int] = {}
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for leaf in result if isinstance(result, (tuple, list)) else (result,):
+            if isinstance(leaf, Tensor):
+                self._add(leaf.untyped_storage())
+        scratch = _blocked(args[0]) + _blocked(result) if func in _CONVOLUTIONS else 0
+        self.peak = max(self.peak, self._now + scratch)
+        if self._most is not None and self.peak > self._most:
+            raise TooBigError(f"more than {self._most} bytes")
+        return result
+
+    def _add(self, storage: torch.UntypedStorage) -> None:
+        key = id(storage)
+        if key in self._sizes:
+            return
+        self._sizes[key] = storage.nbytes()
+        self._now += storage.nbytes()
+        weakref.finalize(storage, self._drop, key)
+
+    def _drop(self, key: int) -> None:
+        self._now -= self._sizes.pop(key, 0)
+
+
+_CONVOLUTIONS = (F.conv2d, F.conv3d, F.conv_transpose2d, F.conv_transpose3d)
+
+
+def _blocked(image: Tensor) -> int:
+    """Bytes of a float32 copy of `image` (B, C, ...) with the channels filled up to whole blocks."""
+    channels = image.shape[1]
+    return image.numel() // channels * (-(-channels // CHANNEL_BLOCK) * CHANNEL_BLOCK) * 4
