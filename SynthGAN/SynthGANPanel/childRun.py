@@ -176,8 +176,8 @@ class ChildRun(abc.ABC):
             self._process = WorkerProcess(
                 environment.workerCommand(), self._job, environment.workerEnvironment(), self.folder
             )
-        except SynthesisError as error:
-            self._writingError = error
+        except Exception as error:  # a defect, too: what was not told here would be tried again at every poll
+            self._writingError = asSynthesisError(error)
             self._finish()
 
     def _write(self, seconds):
@@ -187,8 +187,8 @@ class ChildRun(abc.ABC):
             for _piece in self._writing:
                 if time.monotonic() >= deadline:
                     return False
-        except (SynthesisError, MemoryError) as error:
-            self._writingError = error
+        except Exception as error:
+            self._writingError = asSynthesisError(error)
             return False
         return True
 

@@ -26,6 +26,7 @@ TERMINATE_AFTER_SECONDS = 3.0
 ever writes to its private folder, so nothing is lost by that."""
 KILL_AFTER_SECONDS = 5.0
 LOG_LINES = 500
+CANCEL = b'{"cancel": true}\n'
 LOOK_SECONDS = 0.01
 """How often a caller that waits looks whether something came."""
 
@@ -43,6 +44,7 @@ class WorkerProcess:
         self.log = collections.deque(maxlen=LOG_LINES)
         self.exitCode = None
         self._cancelledAt = None
+        encoded = _encoded(job)  # before the process is there: what cannot be told starts none
         try:
             self._process = subprocess.Popen(
                 [str(part) for part in command], env=environment, cwd=str(folder), **_popenOptions()
@@ -57,7 +59,7 @@ class WorkerProcess:
             ) from error
         self._output = LineReader(self._process.stdout)
         self._errors = LineReader(self._process.stderr)
-        self._send(job)
+        self._send(encoded)
 
     @property
     def running(self):
@@ -87,11 +89,11 @@ class WorkerProcess:
         """Ask the worker to stop; `poll` terminates it if it does not."""
         if self._cancelledAt is None and self.running:
             self._cancelledAt = time.monotonic()
-            self._send({"cancel": True})
+            self._send(CANCEL)
 
     def stop(self):
         """End the process now, in three seconds at most: for closing the scene, reloading, quitting."""
-        self._send({"cancel": True})
+        self._send(CANCEL)
         self._closeInput()
         for end, patience in ((None, 0.5), (self._terminate, 1.0), (self._kill, 1.5)):
             if end is not None:
@@ -116,10 +118,10 @@ class WorkerProcess:
             self._closeInput()
             self._terminate()
 
-    def _send(self, message):
+    def _send(self, encoded):
         # A worker that is gone already says so by its exit code.
         with contextlib.suppress(OSError, ValueError):
-            self._process.stdin.write(json.dumps(message).encode("ascii") + b"\n")
+            self._process.stdin.write(encoded)
             self._process.stdin.flush()
 
     def _closeInput(self):
@@ -160,6 +162,11 @@ class WorkerProcess:
         self._closeInput()
         self._output.close()
         self._errors.close()
+
+
+def _encoded(message):
+    """A message as the worker reads it: one line of JSON."""
+    return json.dumps(message).encode("ascii") + b"\n"
 
 
 def parseEvent(line):

@@ -51,6 +51,31 @@ def firstVolume(scene):
     return None
 
 
+def checkIsNode(node, parameter):
+    """Refuse what is neither a node nor None; the Python console may pass anything, a node's name above all.
+
+    :param parameter: what the console calls it
+    :raises SynthesisError: saying how to get a node
+    """
+    if node is not None and not isinstance(node, slicer.vtkMRMLNode):
+        value = f"'{node}'" if isinstance(node, str) else type(node).__name__
+        raise SynthesisError(
+            _("'{parameter}' must be a node of the scene, not {value}.").format(parameter=parameter, value=value),
+            _("Get a node by its name with slicer.util.getNode."),
+        )
+
+
+def checkInScene(node):
+    """Refuse a node that was removed from the scene or never added to one.
+
+    :raises SynthesisError: naming the node
+    """
+    if node is not None and node.GetScene() is None:
+        raise SynthesisError(
+            _("'{name}' is not in the scene.").format(name=node.GetName()), _("Choose a volume of the scene.")
+        )
+
+
 def checkInput(node):
     """Refuse an input that is no image the library could read.
 
@@ -140,6 +165,14 @@ def resultName(inputNode, card):
     )
 
 
+def freeName(scene, name):
+    """The name itself if no node has it, else with a number.
+
+    Asked of the scene at once, it would add a number also for a node that is gone.
+    """
+    return name if scene.GetFirstNodeByName(name) is None else scene.GenerateUniqueName(name)
+
+
 def storeResult(inputNode, outputNode, array, card, provenance, ijkToRAS):
     """Put the result into the scene: the only place that changes it, and it does so wholly or not at all.
 
@@ -155,7 +188,7 @@ def storeResult(inputNode, outputNode, array, card, provenance, ijkToRAS):
     # The voxels are completed apart, so that lack of memory leaves the scene and the chosen node as they were.
     image = _imageOf(array)
     node = outputNode or scene.AddNewNodeByClass(
-        _resultClass(array.ndim == 4), scene.GenerateUniqueName(resultName(inputNode, card))
+        _resultClass(array.ndim == 4), freeName(scene, resultName(inputNode, card))
     )
     completed = False
     try:

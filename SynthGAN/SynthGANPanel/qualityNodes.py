@@ -46,9 +46,7 @@ class QualityNodes:
         for node in allOf(self.resultNode):
             if node.GetAttribute(KIND) == kind:
                 return node, False
-        if self._scene.GetFirstNodeByName(name) is not None:  # only then: the scene remembers names of nodes gone
-            name = self._scene.GenerateUniqueName(name)
-        node = self._scene.AddNewNodeByClass(className, name)
+        node = self._scene.AddNewNodeByClass(className, nodes.freeName(self._scene, name))
         self._added.append(node)
         node.SetAttribute(KIND, kind)
         node.SetAttribute(OWN_ID, node.GetID())

@@ -1,5 +1,8 @@
 """What is to be synthesized, taken from nodes: checked, written to files for the child process, stored again."""
 
+import math
+import numbers
+
 import numpy as np
 
 from SynthGANPanel import environment, inputChecks, masks, modelManager, nodes, regions
@@ -37,14 +40,14 @@ class Request:
         seed=0,
     ):
         self.inputNode = inputNode
-        self.model = model
+        self.model = str(model)  # a path, too
         self.maskNode = maskNode
         self.maskSegment = maskSegment
         self.roiNode = roiNode
         self.device = device
         self.memoryLimitGb = memoryLimitGb
         self.outputNode = outputNode
-        self.acceptUnfit = acceptUnfit
+        self.acceptUnfit = bool(acceptUnfit)
         self.seed = seed
         self.card = None
         self._grid = None  # of the input when it was written
@@ -55,8 +58,11 @@ class Request:
 
         :raises SynthesisError: one sentence about what is wrong with an input, the model or the installation
         """
+        self._checkArguments()
         if self.inputNode is not None:
+            nodes.checkInScene(self.placedNode)
             nodes.checkInput(self.inputNode)
+        nodes.checkInScene(self.outputNode)
         environment.useLibrary()
         missing = environment.missingPackages()
         if missing:
@@ -144,6 +150,34 @@ class Request:
         record = nodes.provenance(self.inputNode, self.card, done, self._choices())
         ijkToRAS = nodes.RAS_TO_LPS @ self.grid.affine  # the same matrix turns LPS into RAS
         return nodes.storeResult(self.inputNode, self.outputNode, array, self.card, record, ijkToRAS)
+
+    def _checkArguments(self):
+        """Refuse what is not even of the right kind: the panel offers no such thing, the Python console does."""
+        given = {
+            "inputVolume": self.inputNode, "mask": self.maskNode, "roi": self.roiNode, "outputVolume": self.outputNode
+        }  # fmt: skip
+        for parameter, node in given.items():
+            nodes.checkIsNode(node, parameter)
+        if self.roiNode is not None and not self.roiNode.IsA("vtkMRMLMarkupsROINode"):
+            raise SynthesisError(
+                _("'{name}' is not a region of interest (markups ROI).").format(name=self.roiNode.GetName()),
+                _("Choose one, or none for the whole input."),
+            )
+        if not isinstance(self.device, str):
+            raise SynthesisError(
+                _("The device must be the name of one, not {value!r}.").format(value=self.device),
+                _("Choose auto, cpu, cuda, cuda:0 or mps."),
+            )
+        limit = self.memoryLimitGb
+        if not (isinstance(limit, numbers.Real) and 0 <= limit < math.inf):
+            raise SynthesisError(
+                _("The memory limit must be a number of GB, not {value!r}.").format(value=limit),
+                _("Choose 0 for as much as is free."),
+            )
+        if not (isinstance(self.seed, numbers.Integral) and self.seed >= 0):
+            raise SynthesisError(
+                _("The seed must be a whole number, not {value!r}.").format(value=self.seed), _("Choose 0 or more.")
+            )
 
     def _sourceVolume(self):
         """What the worker reads: the input, the part of it inside the region, or an image of noise."""

@@ -52,6 +52,7 @@ class SequenceSynthesis:
     """
 
     def __init__(self, volumeNode, model, progressCallback=None, completedCallback=None, **choices):
+        nodes.checkIsNode(volumeNode, "inputVolume")
         self.inputNode = volumeNode
         self.model = model
         self.choices = choices
@@ -180,8 +181,8 @@ class SequenceSynthesis:
             raise SynthesisError(_("The sequence was removed while its frames were synthesized."), "")
         scene = self.inputNode.GetScene()
         card = self._run.request.card
-        name = nodes.resultName(self.inputNode, card)
-        sequence = scene.AddNewNodeByClass("vtkMRMLSequenceNode", scene.GenerateUniqueName(name))
+        name = nodes.freeName(scene, nodes.resultName(self.inputNode, card))
+        sequence = scene.AddNewNodeByClass("vtkMRMLSequenceNode", name)
         sequence.SetIndexName(self._sequence.GetIndexName())
         sequence.SetIndexUnit(self._sequence.GetIndexUnit())
         for index, result in enumerate(self._results):

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import slicer
 import vtk
+from vtk.util.numpy_support import vtk_to_numpy
 
 from SynthGANLib.volume import Volume
 from Testing.Headless.scene import add_volume
@@ -163,3 +164,33 @@ def test_an_output_chosen_by_the_user_is_filled_and_keeps_its_name(
     assert chosen.GetName() == "my result"
     np.testing.assert_array_equal(slicer.util.arrayFromVolume(chosen), oblique.array)
     assert ijk_to_ras(chosen).tobytes() == ijk_to_ras(source).tobytes()
+
+
+def test_under_a_transform_that_bends(scene: Any, logic: Any, identity_model: str, oblique: Volume) -> None:
+    field = vtk.vtkImageData()
+    field.SetDimensions(2, 2, 2)
+    field.SetOrigin(-200.0, -200.0, -200.0)
+    field.SetSpacing(400.0, 400.0, 400.0)
+    field.AllocateScalars(vtk.VTK_DOUBLE, 3)
+    displacements = vtk_to_numpy(field.GetPointData().GetScalars())  # (8, 3) mm
+    displacements[:] = np.arange(24.0).reshape(8, 3)
+    bent = vtk.vtkGridTransform()
+    bent.SetDisplacementGridData(field)
+    warp = scene.AddNewNodeByClass("vtkMRMLGridTransformNode", "warp")
+    warp.SetAndObserveTransformToParent(bent)
+    source = add_volume(scene, oblique, "in")
+    source.SetAndObserveTransformNodeID(warp.GetID())
+    result = logic.synthesize(source, model=identity_model, device="cpu")
+    assert result.GetTransformNodeID() == warp.GetID()
+    assert ijk_to_ras(result).tobytes() == ijk_to_ras(source).tobytes()
+    np.testing.assert_array_equal(slicer.util.arrayFromVolume(result), oblique.array)
+
+
+def test_a_name_that_is_free_again_is_used(scene: Any, logic: Any, identity_model: str, oblique: Volume) -> None:
+    source = add_volume(scene, oblique, "again")
+    names = []
+    for _ in range(2):
+        result = logic.synthesize(source, model=Path(identity_model), device="cpu")  # a path may be a Path
+        names.append(result.GetName())
+        scene.RemoveNode(result)
+    assert names == ["again synthetic CT (identity-mr-ct)"] * 2

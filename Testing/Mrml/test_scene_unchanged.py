@@ -36,6 +36,50 @@ def test_no_input(scene: Any, logic: Any) -> None:
     fail(scene, logic, "input", None)
 
 
+@pytest.mark.parametrize(
+    ("choices", "told"),
+    [
+        ({"inputVolume": "in"}, "'inputVolume' must be a node of the scene, not 'in'."),
+        ({"inputVolume": np.zeros((3, 3, 3))}, "'inputVolume' must be a node of the scene, not ndarray."),
+        ({"mask": "in"}, "'mask' must be a node of the scene, not 'in'."),
+        ({"outputVolume": "out"}, "'outputVolume' must be a node of the scene, not 'out'."),
+        ({"roi": "R"}, "'roi' must be a node of the scene, not 'R'."),
+        ({"memoryLimitGb": "2"}, "The memory limit must be a number of GB, not '2'."),
+        ({"memoryLimitGb": float("nan")}, "The memory limit must be a number of GB, not nan."),
+        ({"memoryLimitGb": -1}, "The memory limit must be a number of GB, not -1."),
+        ({"seed": "a"}, "The seed must be a whole number, not 'a'."),
+        ({"device": 0}, "The device must be the name of one, not 0."),
+    ],
+)
+def test_what_the_console_may_be_given(
+    scene: Any, logic: Any, oblique: Volume, choices: dict[str, Any], told: str
+) -> None:
+    source = choices.pop("inputVolume", None)
+    source = add_volume(scene, oblique, "in") if source is None else source
+    assert fail(scene, logic, "input", source, model="tissue-mr-ct", **choices).cause == told
+
+
+def test_a_sequence_given_by_its_name(scene: Any, logic: Any) -> None:
+    before = state_of(scene)
+    with pytest.raises(SynthesisError, match="must be a node of the scene, not 'in'"):
+        logic.synthesizeSequence("in")
+    assert state_of(scene) == before
+
+
+def test_a_region_that_is_none(scene: Any, logic: Any, oblique: Volume) -> None:
+    table = scene.AddNewNodeByClass("vtkMRMLLinearTransformNode", "table")
+    error = fail(scene, logic, "input", add_volume(scene, oblique, "in"), model="tissue-mr-ct", roi=table)
+    assert error.cause == "'table' is not a region of interest (markups ROI)."
+
+
+def test_volumes_that_are_not_in_the_scene(scene: Any, logic: Any, oblique: Volume) -> None:
+    source, gone = (add_volume(scene, oblique, name) for name in ("in", "gone"))
+    scene.RemoveNode(gone)
+    assert fail(scene, logic, "input", gone, model="tissue-mr-ct").cause == "'gone' is not in the scene."
+    error = fail(scene, logic, "input", source, model="tissue-mr-ct", outputVolume=gone)
+    assert error.cause == "'gone' is not in the scene."
+
+
 def test_an_empty_volume(scene: Any, logic: Any) -> None:
     node = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "nothing yet")
     assert "nothing yet" in str(fail(scene, logic, "input", node))

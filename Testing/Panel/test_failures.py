@@ -2,13 +2,14 @@
 
 import json
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 import slicer
 from panelCases import addVolume, isAlive, nodeState, waitUntil
 
-from SynthGANPanel import environment, jobs, nodes, selftest
+from SynthGANPanel import environment, jobs, nodes, request, selftest
 from SynthGANPanel.failure import SynthesisError
 
 FAULTS = {
@@ -92,6 +93,25 @@ def test_python_that_is_not_there_is_told(ready, monkeypatch):
     assert ready.ui.applyButton.text == "Apply"
 
 
+def test_job_that_cannot_be_told_ends_the_run(ready, worker, app, monkeypatch):
+    """A defect of ours: told once, as the end of the run, instead of at every look at it."""
+    note = worker("good")
+    prepare = request.Request.prepare
+
+    def unfit(self, folder):
+        job, volumes = prepare(self, folder)
+        return {**job, "device": object()}, volumes
+
+    monkeypatch.setattr(request.Request, "prepare", unfit)
+    before = nodeState(slicer.mrmlScene)
+    ready.ui.applyButton.click()
+    waitUntil(lambda: ready.ui.applyButton.text == "Apply")
+    assert "Something that should not happen ended this task (TypeError" in ready.ui.statusLabel.text
+    assert not note.exists()
+    assert not list(Path(app.temporaryPath).iterdir())
+    assert nodeState(slicer.mrmlScene) == before
+
+
 def test_full_disk_is_told(ready, worker, monkeypatch):
     from SynthGANPanel import raster
 
@@ -107,8 +127,6 @@ def test_full_disk_is_told(ready, worker, monkeypatch):
 
 
 def test_private_folder_is_always_removed(ready, worker, app):
-    from pathlib import Path
-
     for mode in ("good", "crash", "wrongHash"):
         worker(mode)
         ready.ui.applyButton.click()
