@@ -25,13 +25,21 @@ help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' Makefile
 	@echo "  make demo INPUT=my_t1.nii.gz MODEL=head-mr-ct OUTPUT=folder   the same on your own volume or DICOM folder"
 
+# The environment is made once: a Python that is named later must not seem to be the one that ran.
+.PHONY: named-python
+VERSION := import sys; print("%d.%d" % sys.version_info[:2])
+named-python:
+	@test "$(origin PYTHON)" = file || ! test -x $(PY) || \
+	  test "$$($(PYTHON) -c '$(VERSION)')" = "$$($(PY) -c '$(VERSION)')" || { echo "$(VENV) was made with Python" \
+	  "$$($(PY) -c '$(VERSION)') and not with $(PYTHON): remove it, or name another one with VENV=." >&2; exit 2; }
+
 # Rebuilt when the project's requirements change; otherwise a second run starts at once.
-$(READY): pyproject.toml constraints.txt
+$(READY): pyproject.toml constraints.txt | named-python
 	@test -n "$(PYTHON)" || { echo "SynthGAN needs Python 3.11 or 3.12 and found neither:" \
 	  "install one, or name it with 'make PYTHON=/path/to/python3.12 ...'." >&2; exit 2; }
 	@test -x $(PY) || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "The virtual environment could not" \
 	  "be made: install Python's venv package (Debian and Ubuntu: apt-get install python3-venv)." >&2; exit 2; }
-	@echo "Installing into $(VENV) (once; some minutes and 1 to 4 GB) ..."
+	@echo "Installing into $(VENV) (once; some minutes and 3 to 7 GB of disk) ..."
 	@$(PY) -m pip install --disable-pip-version-check --quiet --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 

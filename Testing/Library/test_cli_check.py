@@ -68,7 +68,8 @@ def spoilt(folder: Path, fault: str, number: int) -> None:
     ],
 )
 @pytest.mark.parametrize("recipe", ["pix2pix", "ridge"])
-def test_bad_last_case_is_refused_before_the_first_step(tmp_path, entries, capsys, fault, said, recipe):
+def test_bad_last_case_is_refused_before_the_first_step(tmp_path, entries, capsys, monkeypatch, fault, said, recipe):
+    monkeypatch.setattr(before.Counter, "QUIET", float("inf"))  # a busy machine is slow enough for a line of progress
     spoilt(tmp_path, fault, 4)
     path = write_list(tmp_path, entries[:5], validation=entries[5:])
     more = QUICK if recipe == "pix2pix" else ("--set", "samples=2000")
