@@ -65,7 +65,7 @@ def head_card(config: Config, record: dict[str, Any], metrics: dict[str, Any]) -
     network = build(config)
     return Card(
         id="head-mr-ct",
-        version="0.3.0",
+        version="0.4.0",
         title="Head MR of any contrast to CT",
         description=(
             "A 3D network that predicts, for every voxel of 1 mm, the share of five tissues and a remainder in HU. "
@@ -135,13 +135,16 @@ def head_card(config: Config, record: dict[str, Any], metrics: dict[str, Any]) -
 
 def _cycles(config: Config) -> str:
     """The learning rate's course in words."""
-    first = f"{config.steps} steps from a rate of {config.rate:g} along half a cosine to zero"
-    if not config.second_steps:
-        return first
-    second = f"{first}, then {config.total - config.steps} from {config.second_rate:g} along half a cosine"
-    if config.total < config.steps + config.second_steps:
-        return f"{second} of {config.second_steps}, cut short from step {config.cool_from} by a straight line to zero"
-    return f"{second} to zero"
+    course = f"{config.steps} steps from a rate of {config.rate:g} along half a cosine to zero"
+    if config.second_steps:
+        length = config.restart - config.steps
+        course += f", then {length} from {config.second_rate:g} along half a cosine"
+        if length < config.second_steps:
+            course += f" of {config.second_steps}, cut short from step {config.cool_from} by a straight line"
+        course += " to zero"
+    if config.third_steps:
+        course += f", then, anew from the weights in float16, {config.third_steps} from {config.third_rate:g} likewise"
+    return course
 
 
 def vector_input() -> torch.Tensor:
