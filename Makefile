@@ -8,6 +8,9 @@ PYTHON ?= $(shell for p in python3 python3.12 python3.11; do \
 MODEL  ?= head-mr-ct
 INPUT  ?=
 OUTPUT ?= demo
+# Which volume of a 4D input, and whether results in a folder other than demo/ may be replaced (FORCE=1).
+FRAME  ?=
+FORCE  ?=
 # The real images of the zoo (Testing/Zoo says which), and the factor on its steps.
 DATA   ?= ../shared/data
 SCALE  ?=
@@ -44,7 +47,8 @@ $(READY): pyproject.toml constraints.txt | named-python
 	@touch $@
 
 demo: $(READY) ## synthesise a CT in a real MRML scene; results in demo/ (INPUT=, MODEL=, OUTPUT=)
-	@$(PY) Testing/Demo/demo.py --model "$(MODEL)" --output "$(OUTPUT)" $(if $(INPUT),--input "$(INPUT)")
+	@$(PY) Testing/Demo/demo.py --model "$(MODEL)" --output "$(OUTPUT)" $(if $(INPUT),--input "$(INPUT)") \
+	  $(if $(FRAME),--frame "$(FRAME)") $(if $(FORCE),--force)
 
 test: $(READY) ## lint, type check and every test, each suite in a process of its own
 	@$(PY) Testing/run_all.py

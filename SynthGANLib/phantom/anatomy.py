@@ -31,18 +31,22 @@ FloatArray = NDArray[np.float32]
 
 def tissue_codes(labels: Volume, table: Mapping[int, int] = HEAD_LABELS) -> Volume:
     """Translate a foreign label map into tissue codes (uint8) by `table`; InputError names labels it lacks."""
-    present = np.unique(labels.array)
-    missing = [int(v) for v in present if int(v) not in table]
+    present, places = np.unique(labels.array, return_inverse=True)
+    missing = [f"{v:g}" for v in present if v not in table]
     if missing:
-        shown = ", ".join(map(str, missing[:8]))
+        shown = ", ".join(missing[:8])
         raise InputError(
             f"the tissue table has no entry for the label{'s' if len(missing) > 1 else ''} {shown}",
             next_step="Add them to the table, each with the tissue it stands for.",
         )
-    lookup = np.zeros(int(present.max()) + 1, np.uint8)
-    for value in present:
-        lookup[int(value)] = table[int(value)]
-    return labels.with_array(lookup[labels.array.astype(np.int64)], unit="label")
+    unknown = sorted({code for code in table.values() if not 0 <= code < len(TISSUES)})
+    if unknown:
+        raise InputError(
+            f"the tissue table names tissues that do not exist: {', '.join(map(str, unknown[:8]))}",
+            next_step=f"Use codes of SynthGANLib.phantom.TISSUES, 0 to {len(TISSUES) - 1}.",
+        )
+    codes = np.array([table[v] for v in present.tolist()], np.uint8)
+    return labels.with_array(codes[places].reshape(labels.array.shape), unit="label")
 
 
 def distance_mm(mask: BoolArray, spacing: tuple[float, float, float]) -> FloatArray:
@@ -77,9 +81,13 @@ def smooth_field(
     spacing: tuple[float, float, float],
     scale_mm: float,
     rng: np.random.Generator,
+    size_mm: tuple[float, float, float] | None = None,
 ) -> FloatArray:
-    """Smooth random field (z,y,x) of zero mean and unit variance with features of about `scale_mm`."""
-    extent = [n * s for n, s in zip(shape, spacing[::-1], strict=True)]
+    """Smooth random field (z,y,x) of zero mean and unit variance with features of about `scale_mm`.
+
+    With `size_mm` (x, y, z; that of the volume but for rounding) the same numbers are drawn at every spacing.
+    """
+    extent = size_mm[::-1] if size_mm else [n * s for n, s in zip(shape, spacing[::-1], strict=True)]
     knots = [max(4, round(e / scale_mm) + 3) for e in extent]
     coarse = sitk.GetImageFromArray(rng.standard_normal(knots).astype(np.float32))
     reference = sitk.Image(list(shape[::-1]), sitk.sitkFloat32)

@@ -18,6 +18,10 @@ from SynthGANLib.volume import Volume
 FloatArray = NDArray[np.float32]
 BoolArray = NDArray[np.bool_]
 
+EYES = ((32.0, -69.0, -8.0), (-32.0, -69.0, -8.0))  # centres of globes of 24 mm
+BRAIN = (t.GREY, t.WHITE, t.CEREBELLUM, t.BRAINSTEM, t.DEEP_GREY, t.CSF)
+INNER_TABLE_MM = 2.0
+
 
 @dataclass(frozen=True)
 class Space:
@@ -28,6 +32,11 @@ class Space:
     z: FloatArray
     shape: tuple[int, int, int]
     spacing: tuple[float, float, float]
+    size_mm: tuple[float, float, float]  # as asked for; the same at every spacing
+
+    def field(self, scale_mm: float, rng: np.random.Generator) -> FloatArray:
+        """A smooth random field (z,y,x) that is the same at every spacing."""
+        return smooth_field(self.shape, self.spacing, scale_mm, rng, self.size_mm)
 
     def ellipsoid(self, centre: tuple[float, float, float], radii: tuple[float, float, float]) -> FloatArray:
         """Radius (z,y,x) in units of the ellipsoid's own: below 1 inside."""
@@ -43,7 +52,7 @@ def _space(spacing: float, size_mm: tuple[float, float, float]) -> tuple[Space, 
     affine[:3, 3] = [float(a[0]) for a in axes]
     shape = (counts[2], counts[1], counts[0])
     return (
-        Space(axes[0][None, None], axes[1][None, :, None], axes[2][:, None, None], shape, (spacing,) * 3),
+        Space(axes[0][None, None], axes[1][None, :, None], axes[2][:, None, None], shape, (spacing,) * 3, size_mm),
         affine,
     )
 
@@ -58,7 +67,8 @@ def _outline(s: Space, scale: FloatArray) -> tuple[BoolArray, FloatArray]:
         s.ellipsoid((80 * scale[0], 14, -14), (6, 14, 26)),
         s.ellipsoid((-80 * scale[0], 14, -14), (6, 14, 26)),
     )
-    head = (cranium < 1) | (face < 1) | ((neck < 1) & (s.z < -30)) | (nose < 1) | (ears < 1)
+    lids = np.minimum(*(s.ellipsoid(eye, (15, 15, 15)) for eye in EYES))
+    head = (cranium < 1) | (face < 1) | ((neck < 1) & (s.z < -30)) | (nose < 1) | (ears < 1) | (lids < 1)
     return head, cranium
 
 
@@ -66,7 +76,7 @@ def _brain(s: Space, codes: NDArray[np.uint8], inner: BoolArray, rng: np.random.
     """Fill the inside of the skull: CSF, folded cortex, white matter, ventricles, nuclei, cerebellum, stem."""
     depth = distance_mm(~inner, s.spacing)
     codes[inner] = t.CSF
-    folds = smooth_field(s.shape, s.spacing, 9.0, rng)
+    folds = s.field(9.0, rng)
     brain = inner & (depth > 2.5 + 0.8 * folds)
     tentorium = (s.z < -22 + 0.15 * s.y) & (s.y > 18)
     fissure = (np.abs(s.x) < 1.4) & (s.z > 10) & (s.ellipsoid((0, 8, 10), (200, 62, 42)) > 1)
@@ -92,11 +102,14 @@ def _brain(s: Space, codes: NDArray[np.uint8], inner: BoolArray, rng: np.random.
     codes[inner & stem] = t.BRAINSTEM
 
 
-def _openings(s: Space, codes: NDArray[np.uint8], deep: BoolArray, rng: np.random.Generator) -> None:
-    """Air and what surrounds it: sinuses, nose, throat, ear canals, mastoid cells; eyes in their orbits."""
+def _openings(s: Space, codes: NDArray[np.uint8], deep: BoolArray, forehead: float, rng: np.random.Generator) -> None:
+    """Air and what surrounds it: sinuses, nose, throat, ear canals, mastoid cells; eyes in their orbits.
+
+    `forehead` is where (y) the outer table of the frontal bone begins.
+    """
     mucosa = s.ellipsoid((0, -56, -38), (15, 27, 20)) < 1
     codes[deep & mucosa] = t.MUCOSA
-    turbinates = smooth_field(s.shape, s.spacing, 7.0, rng)
+    turbinates = s.field(7.0, rng)
     codes[deep & mucosa & (turbinates > 0.3)] = t.AIR
     for side in (-1, 1):
         sinus = s.ellipsoid((side * 30, -62, -42), (14, 16, 17))
@@ -105,7 +118,6 @@ def _openings(s: Space, codes: NDArray[np.uint8], deep: BoolArray, rng: np.rando
         socket = s.ellipsoid((side * 32, -68, -8), (19, 24, 18))
         codes[deep & (socket < 1.14)] = t.CORTICAL
         codes[(socket < 1) | ((s.ellipsoid((side * 32, -90, -8), (17, 14, 14)) < 1) & deep)] = t.FAT
-        codes[s.ellipsoid((side * 32, -78, -8), (12, 12, 12)) < 1] = t.EYE
         for angle in (-1, 1):
             band = (np.abs(s.x - side * (30 - 0.25 * (s.y + 60))) < 2.2) & (np.abs(s.z + 8 - angle * 9) < 2.2)
             codes[band & (socket < 1) & (s.y > -74)] = t.MUSCLE
@@ -113,11 +125,14 @@ def _openings(s: Space, codes: NDArray[np.uint8], deep: BoolArray, rng: np.rando
         petrous = s.ellipsoid((side * 48, 20, -22), (26, 13, 13))
         codes[deep & (petrous < 1)] = t.CORTICAL
         codes[canal] = t.AIR
-        cells = smooth_field(s.shape, s.spacing, 5.0, rng)
+        cells = s.field(5.0, rng)
         mastoid = s.ellipsoid((side * 58, 30, -30), (13, 13, 19)) < 1
         codes[deep & mastoid] = np.where(cells[deep & mastoid] > 0.15, t.AIR, t.CORTICAL)
-    frontal = s.ellipsoid((0, -84, 14), (22, 7, 13)) < 1
-    codes[deep & frontal] = t.AIR
+    for eye in EYES:
+        codes[s.ellipsoid(eye, (12, 12, 12)) < 1] = t.EYE
+    frontal = (0.0, forehead + 8.5, 14.0)  # the sinus with walls of 2 mm, the outer one the outer table
+    codes[deep & (s.ellipsoid(frontal, (24, 8.5, 15)) < 1)] = t.CORTICAL
+    codes[deep & (s.ellipsoid(frontal, (22, 6.5, 13)) < 1)] = t.AIR
     sphenoid = s.ellipsoid((0, -32, -22), (15, 13, 11))
     codes[deep & (sphenoid < 1.16)] = t.CORTICAL
     codes[deep & (sphenoid < 1)] = t.AIR
@@ -170,11 +185,8 @@ def draw_head(
     head, _ = _outline(s, scale)
     depth = distance_mm(~head, s.spacing)
     codes = np.zeros(s.shape, np.uint8)
-    eyes = np.minimum(
-        np.sqrt((s.x - 32) ** 2 + (s.y + 78) ** 2 + (s.z + 8) ** 2),
-        np.sqrt((s.x + 32) ** 2 + (s.y + 78) ** 2 + (s.z + 8) ** 2),
-    ).astype(np.float32)
-    field = smooth_field(s.shape, s.spacing, 13.0, rng)
+    eyes = np.minimum(*(s.ellipsoid(eye, (1, 1, 1)) for eye in EYES))  # mm
+    field = s.field(13.0, rng)
     codes[head] = np.where((field + fat_tendency(depth, eyes))[head] > 0, t.FAT, t.MUSCLE)
     skin_mm = max(2.2, 1.01 * spacing)  # at least one voxel of skin
     deep = head & (depth > skin_mm)
@@ -189,12 +201,9 @@ def draw_head(
     skull = vault & (from_scalp > scalp)
     codes[skull] = t.CORTICAL
     diploe = skull & (from_scalp > scalp + table) & (from_scalp < scalp + total - table)
-    codes[diploe & (smooth_field(s.shape, s.spacing, 20.0, rng) > -1.2)] = t.CANCELLOUS
+    codes[diploe & (s.field(20.0, rng) > -1.2)] = t.CANCELLOUS
     _brain(s, codes, vault & (from_scalp > scalp + total), rng)
-    _openings(s, codes, deep, rng)
-    # bone between brain and every opening: nothing drawn above may leave them bare against each other
-    near_air = distance_mm(codes == t.AIR, s.spacing) < 1.01 * spacing
-    codes[near_air & np.isin(codes, (t.GREY, t.WHITE, t.CEREBELLUM, t.BRAINSTEM, t.DEEP_GREY, t.CSF))] = t.CORTICAL
+    _openings(s, codes, deep, 6 - 96 * float(scale[1]) + scalp, rng)
     if lesion:
         side = 1 if rng.random() < 0.5 else -1
         centre = (side * rng.uniform(20, 34), rng.uniform(-20, 40), rng.uniform(26, 44))
@@ -203,4 +212,8 @@ def draw_head(
     skin = head & (depth <= skin_mm) & (codes != t.EYE) & (codes != t.AIR)
     codes[skin] = t.SKIN
     codes[~head] = t.AIR
+    # nothing drawn above (orbits, sinuses, ears, coarse skin) may leave the brain bare: the skull is closed
+    other = ~np.isin(codes, (*BRAIN, t.LESION, t.CORTICAL, t.CANCELLOUS))
+    bare = distance_mm(other, s.spacing) < max(INNER_TABLE_MM, 1.01 * spacing)
+    codes[vault & bare & np.isin(codes, (*BRAIN, t.LESION))] = t.CORTICAL
     return Volume(codes, affine, "label", {"description": f"phantom head {seed}"})

@@ -106,7 +106,8 @@ def simulate_ct(labels: Volume, seed: int = 0, *, noise: float = 8.0, blur_mm: f
 def simulate_fdg(labels: Volume, seed: int = 0, *, fwhm_mm: float = 5.0, counts: float = 60.0) -> Volume:
     """FDG PET image (z,y,x) float32 in SUVbw: uptake blurred by the scanner's `fwhm_mm`, Poisson noise.
 
-    `counts` is the number of detected events per SUV and 8 mm3; more is less noise.
+    `counts` is the number of detected events per SUV and 8 mm3; more is less noise. The noise is smoothed as a
+    reconstruction does it, by a Gaussian of sigma 0.4 `fwhm_mm`, so that the image has 1.37 times `fwhm_mm`.
     """
     codes = _prepared(labels, seed)
     rng = np.random.default_rng([seed, 202])

@@ -2,11 +2,13 @@
 
 Relaxation times are those of the BrainWeb simulator at 1.5 T (Kwan, Evans and Pike, IEEE TMI 18:1085, 1999) where it
 has the tissue. CSF differs: its T1 of 4.3 s and T2 of 1.4 s are chosen so that the inversion times of clinical FLAIR
-null it. Muscle, blood, marrow and vitreous are rounded from de Bazelaire et al. (Radiology 230:652, 2004) and Stanisz
+null it. Blood, marrow and vitreous are rounded from de Bazelaire et al. (Radiology 230:652, 2004) and Stanisz
 et al. (MRM 54:507, 2005). Cortical bone has a short T2 and a small proton density, so that it is dark in every ordinary
-sequence (Du and Bydder, NMR Biomed 26:489, 2013). Hounsfield units are rounded from the tissues of ICRU Report 44 as
-Schneider, Pedroni and Lomax tabulate them (PMB 41:111, 1996). FDG uptake is SUVbw one hour after injection in a fasting
-adult, rounded from Wang et al. (Mol Imaging Biol 9:83, 2007) and Zincirkeser et al. (J Int Med Res 35:231, 2007).
+sequence (Du and Bydder, NMR Biomed 26:489, 2013). Hounsfield units are near those of the tissues of ICRU Report 44 as
+Schneider, Pedroni and Lomax tabulate them (PMB 41:111, 1996), but for two, which are chosen: cortical bone lies between
+the whole cranium and compact bone, and skin, thinner than a voxel, lies below its 75 HU. FDG uptake is SUVbw one hour
+after injection in a fasting adult, rounded from Wang et al. (Mol Imaging Biol 9:83, 2007) and Zincirkeser et al. (J Int
+Med Res 35:231, 2007).
 """
 
 from __future__ import annotations

@@ -117,3 +117,51 @@ def test_a_mistake_is_told_in_a_sentence_and_nothing_is_written(
     assert printed.err.count("\n") == 1
     assert printed.out == ""
     assert not (tmp_path / "out").exists()
+
+
+def test_results_in_a_users_folder_are_not_replaced_unasked(
+    files: dict[str, Path], identity_model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "scene.mrb").write_text("mine")
+    arguments = [str(item) for item in ("--input", files["source"], "--model", identity_model, "--output", tmp_path)]
+    assert demo.main(arguments) == 2
+    assert "scene.mrb' exists already" in capsys.readouterr().err
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["mine"]
+    assert demo.main([*arguments, "--device", "cpu", "--force"]) == 0
+    assert (tmp_path / "scene.mrb").stat().st_size > 1000
+
+
+def test_an_interrupted_run_leaves_nothing(
+    files: dict[str, Path],
+    identity_model: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from Testing.Headless import scene
+
+    def interrupted(*_arguments: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(scene, "save_scene", interrupted)
+    arguments = ["--input", files["source"], "--model", identity_model, "--device", "cpu", "--output", tmp_path / "out"]
+    assert demo.main([str(item) for item in arguments]) == 130
+    assert "nothing was written" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_the_header_says_is_heeded(
+    files: dict[str, Path],
+    identity_model: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A PET, which the header names, is refused as in the shell, although the scene's node would not tell."""
+    volume = read_volume(files["source"])
+    pet = volume.with_array(volume.array, meta={"modality": "PT"})
+    monkeypatch.setattr(demo, "read_volume", lambda *_arguments, **_options: pet)
+    arguments = ["--input", files["source"], "--model", identity_model, "--output", tmp_path / "out"]
+    assert demo.main([str(item) for item in arguments]) == 3
+    assert "The volume is PT" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
