@@ -20,6 +20,9 @@ _OPENING = 3.0
 _CLOSING = 4.0
 # In MR the skull is dark and the scalp thin; this radius (mm) joins both to the brain before anything is cut.
 _JOINING = 6.0
+# Most voxels of a radius. Only fields of view below 25 mm would need more, such as headers whose lengths are wrong by a
+# thousand: there a radius in mm would take minutes and all memory.
+_LARGEST_RADIUS = 16
 # Where this share of the voxels lies below this value the numbers are HU: lungs and air of CT are so low.
 _AIR, _AIR_SHARE = -500.0, 0.02
 # Darkest true value of CT; scanners pad beyond their field of view with anything down to -3024.
@@ -121,8 +124,8 @@ def _body(bright: Array, voxel: list[float]) -> Array:
 
 
 def _radii(mm: float, voxel: list[float]) -> list[int]:
-    """A radius in voxels (x, y, z)."""
-    return [whole_voxels(mm, size) for size in voxel[::-1]]
+    """A radius in voxels (x, y, z), limited to what takes seconds."""
+    return [min(whole_voxels(mm, size), _LARGEST_RADIUS) for size in voxel[::-1]]
 
 
 def _closed(mask: Array, voxel: list[float], mm: float) -> Array:

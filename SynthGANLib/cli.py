@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from SynthGANLib.catalogue import Catalogue
 from SynthGANLib.cli_batch import add_batch_command
-from SynthGANLib.cli_shared import memory_size, print_json, stop_on_signals
+from SynthGANLib.cli_shared import memory_size, print_json, say, stop_on_signals
 from SynthGANLib.cli_text import Bar, models_table
 from SynthGANLib.cli_train import add_commands
 from SynthGANLib.errors import InputError, SynthGANError, refused_by_system
@@ -36,7 +37,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     as_json = "--json" in given
     try:
         options = _parser().parse_args(given)
-        return int(options.run(options))
+        code = int(options.run(options))
+        if sys.stdout is not None:
+            sys.stdout.flush()
+        return code
     except SynthGANError as error:
         return _tell(error_event(error), as_json)
     except KeyboardInterrupt:
@@ -51,6 +55,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout = None  # its flush at exit would fail again
         return 0
     except OSError as error:
+        if error.errno == errno.ENOSPC and error.filename is None:  # of our output, not of a file
+            sys.stdout = None
+            cause = f"What is to be printed cannot be written: {error.strerror}."
+            return _tell(error_event(InputError(cause, next_step="Free some space.")), as_json=False)
         return _tell(error_event(refused_by_system(error)), as_json)
 
 
@@ -205,9 +213,14 @@ def _remove(options: argparse.Namespace) -> int:
 def _tell(event: dict[str, Any], as_json: bool) -> int:
     code = int(event["exit_code"])
     sentence = " ".join(filter(None, (event["cause"], event["next_step"])))
-    print(f"synthgan: {sentence}", file=sys.stderr)
+    say(f"synthgan: {sentence}", sys.stderr)
     if as_json:
-        print_json({"error": {name: event[name] for name in ("kind", "cause", "next_step", "exit_code")}})
+        try:
+            print_json({"error": {name: event[name] for name in ("kind", "cause", "next_step", "exit_code")}})
+            if sys.stdout is not None:
+                sys.stdout.flush()
+        except OSError:  # nobody reads it; the exit code still tells
+            sys.stdout = None
     return code
 
 

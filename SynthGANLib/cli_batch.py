@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from SynthGANLib.cli_shared import count_of, memory_size, print_json, stop_on_signals, whole_number
+from SynthGANLib.cli_shared import count_of, memory_size, print_json, say, stop_on_signals, whole_number
 from SynthGANLib.cli_text import case_line
 from SynthGANLib.errors import InputError
 
@@ -158,4 +158,4 @@ def _planned(options: argparse.Namespace) -> tuple[Batch, tuple[str, ...]]:
 
 
 def _say(sentence: str) -> None:
-    print(sentence, file=sys.stderr, flush=True)
+    say(sentence, sys.stderr)

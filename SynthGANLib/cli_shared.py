@@ -10,7 +10,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from types import FrameType
-from typing import Any
+from typing import Any, TextIO
 
 _UNITS = {
     **{"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12},
@@ -44,6 +44,16 @@ def count_of(text: str) -> int:
 def print_json(value: Any) -> None:
     """Print one JSON value; NaN and infinity are refused (ValueError)."""
     print(json.dumps(value, indent=2, allow_nan=False))
+
+
+def say(text: str, stream: TextIO | None, *, end: str = "\n") -> bool:
+    """Print a remark; false where that cannot be done, which is no reason to end what is remarked upon."""
+    try:
+        if stream is not None:  # print would take standard output instead
+            print(text, end=end, file=stream, flush=True)
+    except (OSError, ValueError):  # nobody reads any more, the disk is full, or the stream was closed
+        return False
+    return stream is not None
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ from typing import Any, TextIO
 
 from SynthGANLib.card_text import direction
 from SynthGANLib.catalogue import Entry
+from SynthGANLib.cli_shared import say
 
 STAGES = {
     "model": "loading the model",
@@ -32,9 +33,9 @@ _STEP = 0.1
 class Bar:
     """Shows progress on a stream: one line rewritten in place on a terminal, else a line now and then."""
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO | None) -> None:
         self._stream = stream
-        self._terminal = stream.isatty() and os.environ.get("TERM") != "dumb"
+        self._terminal = stream is not None and stream.isatty() and os.environ.get("TERM") != "dumb"
         self._width = 0
         self._next = 0.0
         self._stage = ""
@@ -53,7 +54,7 @@ class Bar:
             self._progress(event)
         elif event["event"] in ("warning", "memory"):
             self._clear()
-            print(f"{event['event']}: {event['message']}", file=self._stream, flush=True)
+            self._print(f"{event['event']}: {event['message']}")
 
     def _progress(self, event: Mapping[str, Any]) -> None:
         stage, fraction, left = event["stage"], float(event["fraction"]), event["seconds_left"]
@@ -64,16 +65,21 @@ class Bar:
             full = round(20 * fraction)
             columns = max(shutil.get_terminal_size().columns - 1, 10)
             text = f"[{'#' * full}{'.' * (20 - full)}] {text}"[:columns]
-            print(text.ljust(min(self._width, columns)), end="\r", file=self._stream, flush=True)
+            self._print(text.ljust(min(self._width, columns)), end="\r")
             self._width = len(text)
         elif fraction >= self._next:
             self._next = (int(fraction / _STEP + 1e-9) + 1) * _STEP
-            print(text.strip(), file=self._stream, flush=True)
+            self._print(text.strip())
 
     def _clear(self) -> None:
         if self._width:
-            print(" " * self._width, end="\r", file=self._stream, flush=True)
+            self._print(" " * self._width, end="\r")
             self._width = 0
+
+    def _print(self, text: str, end: str = "\n") -> None:
+        """Show the text; where nobody can read any more (as after "2>&1 | head") the work goes on without it."""
+        if self._stream is not None and not say(text, self._stream, end=end):
+            self._stream = None
 
 
 def models_table(entries: Sequence[Entry]) -> str:

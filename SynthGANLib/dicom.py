@@ -19,6 +19,7 @@ from SynthGANLib.contrast import contrast_of
 from SynthGANLib.dicom_header import Dataset, Header, read_header
 from SynthGANLib.dicom_stack import Frame, Stack, frames_of, stack
 from SynthGANLib.errors import InputError
+from SynthGANLib.file_checks import check_name
 from SynthGANLib.grid import Array
 from SynthGANLib.suv import Uptake, uptake
 from SynthGANLib.volume import Volume
@@ -312,6 +313,7 @@ def _decode_monochrome1(header: Header) -> Array:
 def _gdcm(header: Header, shown: str = "") -> Array:
     import SimpleITK as sitk
 
+    check_name(header.path)
     reader = sitk.ImageFileReader()
     reader.SetImageIO("GDCMImageIO")
     reader.SetFileName(os.fspath(header.path))

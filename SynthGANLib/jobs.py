@@ -188,17 +188,25 @@ def error_event(error: SynthGANError) -> dict[str, Any]:
     return {
         "event": "error",
         "kind": error.kind,
-        "cause": " ".join(str(error).split()),
+        "cause": _sentence(str(error)),
         "next_step": error.next_step,
         "exit_code": error.exit_code,
     }
 
 
+def _sentence(text: str) -> str:
+    """The text on one line, with a capital letter and a full stop: a next step may follow it."""
+    line = " ".join(text.split())
+    return line[:1].upper() + line[1:] + ("" if line.endswith((".", "!", "?")) else ".") if line else line
+
+
 def check_output(job: Job) -> None:
     """Refuse an output that could not be written, before anything is computed (InputError)."""
+    from SynthGANLib.file_checks import check_name
     from SynthGANLib.volume_io import WRITABLE, suffix_of
 
     output = Path(job.output)
+    check_name(output)
     if suffix_of(output) not in WRITABLE:
         raise InputError(
             f"The output '{output}' has no suffix of a known format.", next_step=f"Use {', '.join(WRITABLE)}."
@@ -207,6 +215,12 @@ def check_output(job: Job) -> None:
         raise InputError(
             f"The folder '{output.parent}' for the output does not exist.",
             next_step="Create it or choose another.",
+        )
+    folder = Path(os.path.realpath(output)).parent  # a link stays a link, its target is written
+    if folder.is_dir() and not os.access(folder, os.W_OK):
+        raise InputError(
+            f"The folder '{folder}' for the output may not be written to.",
+            next_step="Choose another, or change its permissions.",
         )
     try:
         output.lstat()

@@ -23,6 +23,8 @@ from SynthGANLib.grid import Affine
 
 Flags = NDArray[np.bool_]
 _BLOCK = 16 * 1024 * 1024
+# Lengths of the header in mm, by the code of their unit; without a code they are mm.
+_MILLIMETRES = {1: 1000.0, 2: 1.0, 3: 0.001}
 _RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
@@ -63,7 +65,7 @@ def read_nifti_header(path: Path) -> NiftiHeader:
         if size == 540:
             return NiftiHeader(2, 0, None)
         if size == 348:
-            return _version_1(head, order)
+            return _version_1(head, order, path)
     raise _damaged(path)
 
 
@@ -103,9 +105,12 @@ def _damaged(path: Path) -> InputError:
     )
 
 
-def _version_1(head: bytes, order: str) -> NiftiHeader:
+def _version_1(head: bytes, order: str, path: Path) -> NiftiHeader:
     dimensions = struct.unpack(order + "8h", head[40:56])
-    voxels = math.prod(max(1, extent) for extent in dimensions[1 : 1 + max(0, min(7, dimensions[0]))])
+    extents = dimensions[1 : 1 + max(0, min(7, dimensions[0]))]
+    if min(extents[:3], default=1) < 1:
+        raise _damaged(path)  # the reader would take 1 instead
+    voxels = math.prod(max(1, extent) for extent in extents)
     bits = struct.unpack(order + "h", head[72:74])[0]
     offset = struct.unpack(order + "f", head[108:112])[0]
     start = int(offset) if math.isfinite(offset) and offset > 0 else 352
@@ -128,6 +133,7 @@ def _affine(head: bytes, order: str) -> Affine | None:
         affine[:3, 3] = origin
     else:
         return None
+    affine[:3] *= _MILLIMETRES.get(head[123] & 7, 1.0)
     return _RAS_TO_LPS @ affine
 
 

@@ -12,7 +12,8 @@ import numpy as np
 
 from SynthGANLib import nifti
 from SynthGANLib.errors import InputError, MemoryExhaustedError, SynthGANError
-from SynthGANLib.grid import Affine, Array
+from SynthGANLib.file_checks import check_metaimage_voxels, check_name, check_nrrd_lengths
+from SynthGANLib.grid import Affine, Array, checked_affine
 from SynthGANLib.volume import UNITS, Volume, sitk_affine
 
 READABLE = (
@@ -50,6 +51,7 @@ def read(path: Path, *, series: str | None, frame: int | None, unit: str | None)
     """See :func:`SynthGANLib.volume.read_volume`."""
     if unit is not None and unit not in UNITS:
         raise InputError(f"'{unit}' is no unit.", next_step=f"Choose one of {', '.join(UNITS)}.")
+    check_name(path)
     if not path.exists():
         raise InputError(f"There is no file or folder '{path}'.", next_step="Check the path.")
     if not os.access(path, os.R_OK):
@@ -88,15 +90,20 @@ def _read_image(path: Path, suffix: str, frame: int | None, unit: str | None) ->
     import SimpleITK as sitk
 
     flat_place, lost = _checked_nifti(path) if nifti.is_nifti(path) else (None, None)
+    if suffix in (".nrrd", ".nhdr"):
+        check_nrrd_lengths(path)
     reader = sitk.ImageFileReader()
     reader.SetFileName(os.fspath(path))
+    if suffix in (".mha", ".mhd"):
+        check_metaimage_voxels(path)
+        reader.SetImageIO("MetaImageIO")  # by the file's name it is found for suffixes in lower case only
     try:
         reader.ReadImageInformation()
         _select_frame(reader, path, frame)
         image = reader.Execute()
     except RuntimeError as error:
         raise _unreadable(path, suffix, str(error)) from error
-    affine = sitk_affine(image)
+    affine = _affine_of(image, path)
     warnings: tuple[str, ...] = ()
     if image.GetDimension() == 2 and flat_place is not None:
         affine = flat_place
@@ -109,6 +116,14 @@ def _read_image(path: Path, suffix: str, frame: int | None, unit: str | None) ->
         array = _with_nan(array, lost, frame)
     meta = {"modality": "", "sequence": "", "description": path.name, "warnings": warnings}
     return Volume(array, affine, unit, meta)
+
+
+def _affine_of(image: Any, path: Path) -> Affine:
+    """The image's place; InputError with the file's name if it is none."""
+    try:
+        return checked_affine(sitk_affine(image))
+    except InputError as error:
+        raise _impossible_axes(path) from error
 
 
 def _with_nan(array: Array, lost: nifti.Flags, frame: int | None) -> Array:
@@ -166,7 +181,8 @@ def _values(image: Any, path: Path, unit: str) -> tuple[Array, str]:
             return whole.astype(np.int32), unit
         return np.array(view), unit
     # The view lives as long as the image; this makes the one copy.
-    return np.array(view, np.float32), unit
+    with np.errstate(over="ignore"):  # beyond float32 is infinite, which is looked for later
+        return np.array(view, np.float32), unit
 
 
 def _colours(view: Array, path: Path) -> Array:
@@ -206,13 +222,17 @@ def _unreadable(path: Path, suffix: str, cause: str) -> SynthGANError:
             f"'{path.name}' does not fit into memory.", next_step="Close other programs or crop the volume."
         )
     if "orthonormal" in cause or "orthogonal" in cause:
-        return InputError(
-            f"The header of '{path.name}' has sheared or otherwise impossible axes.",
-            next_step="Resample it to right angles, for example by loading and saving it in 3D Slicer.",
-        )
+        return _impossible_axes(path)
     return InputError(
         f"'{path.name}' cannot be read as {suffix}: the file is damaged, cut off or of another kind.",
         next_step="Copy or export it again.",
+    )
+
+
+def _impossible_axes(path: Path) -> InputError:
+    return InputError(
+        f"The header of '{path.name}' has sheared or otherwise impossible axes.",
+        next_step="Resample it to right angles, for example by loading and saving it in 3D Slicer.",
     )
 
 
@@ -251,6 +271,7 @@ def _note(unit: str, suffix: str) -> str:
 
 def _refuse_target(volume: Volume, path: Path, suffix: str, force: bool) -> None:
     """InputError for everything that can be known before writing."""
+    check_name(path)
     if suffix not in WRITABLE:
         raise InputError(f"'{path.name}' names no kind that can be written.", next_step=f"Use {', '.join(WRITABLE)}.")
     if not path.parent.is_dir():

@@ -86,7 +86,7 @@ def _classes(scaled: FloatArray, mask: BoolArray, seed: int) -> tuple[NDArray[np
     used = counts > 0
     if used.sum() < 8:
         raise UnfitInputError(
-            "the head in this image has fewer than eight grey levels, too few to tell tissues apart",
+            "The head in this image has fewer than eight grey levels, too few to tell tissues apart.",
             next_step="Use the original image, not a mask, label map or thresholded copy.",
         )
     # from the noise floor to fat; the first is dark in every T1-weighted image: air, bone, and free fluid
@@ -119,20 +119,22 @@ def tissue_ct(
 
     def step(stage: str, fraction: float) -> None:
         if cancel is not None and cancel():
-            raise CancelledError("the synthesis was cancelled")
+            raise CancelledError(
+                "The synthesis was cancelled; nothing was changed.", next_step="Start it again when wanted."
+            )
         if progress is not None:
             progress(stage, fraction)
 
     table = {**DEFAULT_HU, **(hu or {})}
     if not mask.any():
-        raise UnfitInputError("no body was found in the image", next_step="Give a mask of the head.")
+        raise UnfitInputError("No body was found in the image.", next_step="Give a mask of the head.")
     step("bias correction", 0.0)
     array = np.asarray(volume.array, np.float32)
     if bias_correction and min(array.shape) > 1:
         array = correct_bias(array, mask, volume.spacing)
     step("clustering", 0.5)
     floor, ceiling = (float(v) for v in np.percentile(array[mask], [0.5, 99.0]))
-    scaled = (array - min(0.0, floor)) / max(ceiling - min(0.0, floor), 1e-6)
+    scaled = (array - min(0.0, floor)) / max(ceiling - min(0.0, floor), float(np.finfo(np.float32).tiny))
     scaled = np.clip(scaled, 0.0, 1.25).astype(np.float32)
     middles, clusters = _classes(scaled, mask, seed)
     # one look-up per grey level instead of one distance per voxel and cluster

@@ -29,8 +29,9 @@ def check_fit(volume: Volume, card: Card, *, accept_unfit: bool = False) -> list
 def check_grid(volume: Volume, source: Volume, card: Card) -> list[str]:
     """Warnings about the resolution and size of `source`, given its conformed version `volume`."""
     warnings = []
+    mirrored = card.spatial.dims == 3 and card.method.kind == "network"  # a method takes the volume as it is
     for axis, name in enumerate("zyx"):
-        if card.spatial.dims == 3 and volume.shape[axis] * 2 < card.spatial.tile_min[axis]:
+        if mirrored and volume.shape[axis] * 2 < card.spatial.tile_min[axis]:
             warnings.append(
                 f"Along {name} the volume has only {volume.shape[axis]} voxels on the model's grid, "
                 f"and the model needs {card.spatial.tile_min[axis]}; the rest is mirrored."

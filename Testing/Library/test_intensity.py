@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import time
 
 import numpy as np
 import pytest
@@ -297,6 +298,16 @@ def test_body_of_thin_flat_and_colour_images(rng):
     tiny = np.zeros((3, 3, 3))
     tiny[1, 1, 1] = 1
     assert body_mask(tiny, (1.0, 1.0, 1.0))[1, 1, 1]
+
+
+def test_microscopic_voxels_take_neither_minutes_nor_memory(rng):
+    """Radii in mm would be a thousand voxels where a header's lengths are wrong by a thousand."""
+    disc = np.hypot(*np.mgrid[-15:15, -14:14])[np.newaxis] < 9
+    values = (np.where(disc, 300, 5) + rng.normal(0, 5, disc.shape)).astype(np.float32)
+    started = time.process_time()
+    mask = body_mask(values, (0.006, 0.006, 0.006))
+    assert time.process_time() - started < 20
+    assert overlap(mask, disc) > 0.95
 
 
 def test_bodies_that_are_not_there():
