@@ -175,6 +175,8 @@ def _smoothed(array: FloatArray, spacing: tuple[float, float, float], sigma_mm: 
     if sigma_mm <= 0:
         return array
     image = _image(array, spacing)
-    widths = [sigma_mm**2 if n > 1 else 0.0 for n in image.GetSize()]
+    # At most a quarter of the kernel's 32 voxels: wider ones of microscopic voxels overflow to NaN.
+    sigmas = [min(sigma_mm, 8.0 * step) for step in spacing]
+    widths = [sigma**2 if n > 1 else 0.0 for sigma, n in zip(sigmas, image.GetSize(), strict=True)]
     smooth = sitk.DiscreteGaussian(image, widths, 32, [0.01] * 3, True)
     return np.asarray(sitk.GetArrayFromImage(smooth), np.float32)
