@@ -135,7 +135,10 @@ def _unplaced(frames: Sequence[Frame], frame: int | None) -> Stack:
     if len(frames) > 1 and frame is None:
         raise InputError(
             f"The {len(frames)} images have no position in the patient, so they cannot be stacked.",
-            next_step=f"Pick one with frame=0 to {len(frames) - 1}, or export the series with its positions.",
+            next_step=(
+                f"Pick one with frame=0 to {len(frames) - 1} (in the shell: --frame), "
+                "or export the series with its positions."
+            ),
         )
     ordered = sorted(frames, key=lambda entry: entry.order)
     chosen = ordered[_checked(frame or 0, len(ordered))]
@@ -220,7 +223,7 @@ def _choose(places: list[list[Frame]], frame: int | None) -> list[Frame]:
     if frame is None:
         raise InputError(
             f"The series holds {count} images at each of its {len(places)} places (times or echoes).",
-            next_step=f"Pick one with frame=0 to {count - 1}.",
+            next_step=f"Pick one with frame=0 to {count - 1} (in the shell: --frame).",
         )
     number = _checked(frame, count)
     return [sorted(place, key=lambda entry: entry.order)[number] for place in places]

@@ -149,7 +149,7 @@ def _select_frame(reader: Any, path: Path, frame: int | None) -> None:
     if frame is None and count > 1:
         raise InputError(
             f"'{path.name}' holds {count} volumes (time points, echoes or directions).",
-            next_step=f"Pick one with frame=0 to {count - 1}.",
+            next_step=f"Pick one with frame=0 to {count - 1} (in the shell: --frame).",
         )
     if frame is not None and not 0 <= frame < count:
         raise InputError(f"'{path.name}' has no frame {frame}.", next_step=f"Choose one from 0 to {count - 1}.")
