@@ -84,7 +84,7 @@ class MethodSpec:
     """How: ``kind`` "network" (a ``name`` in SynthGANLib.networks) or "classical" (SynthGANLib.classical).
 
     ``arguments`` are the constructor's (or the method's) keyword arguments: plain JSON scalars and lists.
-    ``storage`` is the precision the weights are stored in; they are always computed with in float32.
+    ``storage`` is the precision the weights are stored in; they are computed with in float32.
     """
 
     kind: str
@@ -169,12 +169,18 @@ class SpatialSpec:
 
 @dataclass(frozen=True)
 class VectorSpec:
-    """The test vector: the largest absolute difference allowed, in the network's normalised units."""
+    """The test vector: the largest absolute difference allowed, in the network's normalised units.
+
+    `tolerance_float16` is that of a computation in float16, which a CUDA device may then use; None forbids it.
+    """
 
     tolerance: float
+    tolerance_float16: float | None = None
 
     def __post_init__(self) -> None:
         number(self, "tolerance", "vector.tolerance", 0.0, 1.0)
+        if self.tolerance_float16 is not None:
+            number(self, "tolerance_float16", "vector.tolerance_float16", 0.0, 1.0)
 
 
 @dataclass(frozen=True)

@@ -30,8 +30,8 @@ MOST_COMBINATIONS = 500_000
 """Tile shapes that are compared one by one. A card without a multiple would allow a hundred million for a large
 volume; then along each axis only the extents are compared that save a tile."""
 
-PRECISION = "fp32"
-"""Predictions are in physical units, and half precision moves CT by tens of HU."""
+FP32, FP16 = "fp32", "fp16"
+"""Precisions of a prediction. Values are physical, so the second is for models whose card allows it."""
 
 MIB = 1024.0**2
 
@@ -182,6 +182,7 @@ class Plan:
     budget: int
     overlap: tuple[float, float, float]
     region: Region
+    precision: str = FP32
 
     @property
     def tile(self) -> Triple:
@@ -228,7 +229,7 @@ class Plan:
             shared = ""
         return (
             f"{tiles} of {tile} voxels (z, y, x; {shared}{self.redundancy:.2f} voxels computed per voxel "
-            f"wanted), {self.batch} at a time in {PRECISION} on {self.device}, "
+            f"wanted), {self.batch} at a time in {self.precision} on {self.device}, "
             f"expected to take {self.tile_bytes / MIB:.0f} MiB of the {self.budget / MIB:.0f} MiB allowed."
         )
 
@@ -242,12 +243,14 @@ def plan_tiles(
     region: Region | None = None,
     largest_batch: int = 1,
     device: str = "cpu",
+    precision: str = FP32,
 ) -> Plan:
     """Plan the tiles of a volume of `shape` (z, y, x) voxels.
 
     `region` is the box ((first, one after last) per axis) that has to be predicted, the whole volume
     when None. `bytes_per_voxel` is the memory one voxel of a tile takes while the network runs,
-    `budget` the memory in bytes that one batch may take.
+    `budget` the memory in bytes that one batch may take. `precision` is told, not chosen here; in float16 the
+    memory, which is that of float32, is an upper bound.
 
     Raises:
         MemoryExhaustedError: even the smallest tile allowed does not fit the budget.
@@ -273,6 +276,7 @@ def plan_tiles(
         budget=int(budget),
         overlap=rules.overlap,
         region=box,
+        precision=precision,
     )
     fitting = int(budget // max(1, plan.tile_bytes))
     return replace(plan, batch=max(1, min(fitting, largest_batch, plan.count)))

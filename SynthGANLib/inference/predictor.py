@@ -24,10 +24,12 @@ from SynthGANLib.inference.memory import (
     release,
     tile_budget,
 )
+from SynthGANLib.inference.precision import compute
 from SynthGANLib.inference.progress import Reporter
 from SynthGANLib.inference.slices import FUSIONS, as_slice_batch, as_stack
 from SynthGANLib.inference.tiles import Array, Task, predict_tiles
 from SynthGANLib.tiling import (
+    FP32,
     LARGEST_BATCH,
     Plan,
     Region,
@@ -47,6 +49,7 @@ class _Ladder:
 
     device: torch.device
     largest_batch: int
+    precision: str
     most_bytes: int | None = None
 
 
@@ -55,7 +58,8 @@ class Predictor:
 
     `network` takes (B, C, z, y, x), or (B, C * (2 * neighbours + 1), y, x) for a two-dimensional model; it is
     called in evaluation mode without gradients. `memory` limits in bytes what a prediction takes on the
-    device: the result and the tiles on the CPU, the weights and the tiles on a GPU.
+    device: the result and the tiles on the CPU, the weights and the tiles on a GPU. `precision` is that of the
+    first `device`; a run that has to go on on the CPU goes on in float32.
     """
 
     def __init__(
@@ -67,6 +71,7 @@ class Predictor:
         device: torch.device,
         reporter: Reporter,
         memory: int | None = None,
+        precision: str = FP32,
     ) -> None:
         self.plans: list[Plan] = []
         self.tiles = 0
@@ -75,7 +80,7 @@ class Predictor:
         self._channels = channels
         self._reporter = reporter
         self._memory = memory
-        self._ladder = _Ladder(device, _largest_batch(device, spatial.dims))
+        self._ladder = _Ladder(device, _largest_batch(device, spatial.dims), precision)
         self._bytes_per_voxel: float | None = None
         first = next(itertools.chain(network.parameters(), network.buffers()), None)
         self._home = first.device if first is not None else torch.device("cpu")
@@ -150,11 +155,8 @@ class Predictor:
 
     def _forward(self, tiles: Tensor) -> Tensor:
         network = self._network if self._spatial.dims == 3 else as_slice_batch(self._network)
-        # As in the check of the model's test vector: full float32, and the same answer on every run.
-        exact = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
-        with exact, FastConvolutions():
-            output: Tensor = network(tiles.to(self.device))
-        return output
+        with FastConvolutions():
+            return compute(network, tiles.to(self.device), self._ladder.precision)
 
     def _plan(self, task: Task, reserved_on_cpu: int) -> Plan:
         """The plan for the device, or for the CPU where a GPU has no room for even the smallest tile."""
@@ -188,6 +190,7 @@ class Predictor:
             region=region,
             largest_batch=self._ladder.largest_batch,
             device=str(self.device),
+            precision=self._ladder.precision,
         )
 
     def _cost(self, tile: tuple[int, int, int], neighbours: int) -> float:
@@ -233,7 +236,7 @@ class Predictor:
 
     def _move_to_cpu(self, reason: str) -> None:
         cpu = torch.device("cpu")
-        self._ladder = _Ladder(cpu, _largest_batch(cpu, self._spatial.dims))
+        self._ladder = _Ladder(cpu, _largest_batch(cpu, self._spatial.dims), FP32)
         self._reporter.remark("memory", f"{reason}; going on more slowly on the CPU.")
 
     def _smaller(self, plan: Plan) -> Plan | None:

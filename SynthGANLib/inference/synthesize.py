@@ -18,6 +18,7 @@ from SynthGANLib.grid import whole_voxels
 from SynthGANLib.inference.devices import resolve_device
 from SynthGANLib.inference.fitness import check_fit, check_grid
 from SynthGANLib.inference.memory import PeakMemory, is_out_of_memory
+from SynthGANLib.inference.precision import choose_precision
 from SynthGANLib.inference.predictor import Predictor
 from SynthGANLib.inference.progress import Progress, Reporter
 from SynthGANLib.inference.tiles import Array, Task
@@ -213,8 +214,15 @@ def _run_network(
         channels=card.target.channels,
     )
     channels = (card.source.channels, card.target.channels)
+    precision = choose_precision(model, device, reporter)
     with Predictor(
-        model.network, card.spatial, channels=channels, device=device, reporter=reporter, memory=memory
+        model.network,
+        card.spatial,
+        channels=channels,
+        device=device,
+        reporter=reporter,
+        memory=memory,
+        precision=precision,
     ) as predictor:
         array = predictor.predict(task)
         facts = {

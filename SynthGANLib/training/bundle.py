@@ -129,7 +129,7 @@ def head_card(config: Config, record: dict[str, Any], metrics: dict[str, Any]) -
         },
         metrics=metrics,
         citation=LABELS,
-        vector=VectorSpec(2e-3),
+        vector=VectorSpec(2e-3, tolerance_float16=1e-2),
     )
 
 
