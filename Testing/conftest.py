@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import locale
 import os
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,14 @@ from volume_cases import oblique_affine
 from SynthGANLib.volume import Volume
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(autouse=True)
+def same_locale() -> Iterator[None]:
+    """The process's locale stays as it is: ITK's decoder of compressed DICOM leaves it at "C", where text is ASCII."""
+    before = locale.setlocale(locale.LC_CTYPE)
+    yield
+    locale.setlocale(locale.LC_CTYPE, before)
 
 
 @pytest.fixture(scope="session")

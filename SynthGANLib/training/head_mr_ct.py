@@ -219,52 +219,52 @@ def train(
     began, sums, count = time.monotonic(), [0.0, 0.0], 0
     last = config.total if until is None else min(until, config.total)
     feed = DataLoader(Draws(heads, config), batch_size=None, sampler=range(first, last), num_workers=workers)
-    for step, (mr, target, classes, weight) in enumerate(feed, first):
-        if step == config.restart:
-            stored = {name: value.half().float() for name, value in average.state_dict().items()}
-            network.load_state_dict(stored)
-            average.load_state_dict(stored)
-            optimiser = adam(network, config)
-        for group in optimiser.param_groups:
-            group["lr"] = rate_at(config, step)
-        entropy, error = losses(network, mr, target, classes, emphasised(weight, config, step))
-        loss = between(config.entropy, config, step) * entropy + between(config.error, config, step) * error
-        if not torch.isfinite(loss):
-            raise FloatingPointError(f"the loss is not finite at step {step}; lower the learning rate")
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        optimiser.step()
-        with torch.no_grad():
-            keep = min(config.ema, (step + 1) / (step + 10))
-            for mean, value in zip(average.parameters(), network.parameters(), strict=True):
-                mean.lerp_(value, 1.0 - keep)
-        sums[0] += float(entropy.detach())
-        sums[1] += float(error.detach()) * (WINDOW[1] - WINDOW[0]) / 2.0
-        count += 1
-        if (step + 1) % SAVE_EVERY == 0 or step + 1 == last:
-            spent = seconds + time.monotonic() - began
-            row = {
-                "step": step + 1,
-                "entropy": sums[0] / count,
-                "hu": sums[1] / count,
-                "seconds": round(spent),
-            }
-            log.write(json.dumps(row) + "\n")
-            log.flush()
-            print(row, flush=True)
-            sums, count = [0.0, 0.0], 0
-            save_state(
-                out / "state.pt",
-                {
-                    "network": network.state_dict(),
-                    "average": average.state_dict(),
-                    "optimiser": optimiser.state_dict(),
+    with log:
+        for step, (mr, target, classes, weight) in enumerate(feed, first):
+            if step == config.restart:
+                stored = {name: value.half().float() for name, value in average.state_dict().items()}
+                network.load_state_dict(stored)
+                average.load_state_dict(stored)
+                optimiser = adam(network, config)
+            for group in optimiser.param_groups:
+                group["lr"] = rate_at(config, step)
+            entropy, error = losses(network, mr, target, classes, emphasised(weight, config, step))
+            loss = between(config.entropy, config, step) * entropy + between(config.error, config, step) * error
+            if not torch.isfinite(loss):
+                raise FloatingPointError(f"the loss is not finite at step {step}; lower the learning rate")
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+            optimiser.step()
+            with torch.no_grad():
+                keep = min(config.ema, (step + 1) / (step + 10))
+                for mean, value in zip(average.parameters(), network.parameters(), strict=True):
+                    mean.lerp_(value, 1.0 - keep)
+            sums[0] += float(entropy.detach())
+            sums[1] += float(error.detach()) * (WINDOW[1] - WINDOW[0]) / 2.0
+            count += 1
+            if (step + 1) % SAVE_EVERY == 0 or step + 1 == last:
+                spent = seconds + time.monotonic() - began
+                row = {
                     "step": step + 1,
-                    "seconds": spent,
-                },
-            )
-    log.close()
+                    "entropy": sums[0] / count,
+                    "hu": sums[1] / count,
+                    "seconds": round(spent),
+                }
+                log.write(json.dumps(row) + "\n")
+                log.flush()
+                print(row, flush=True)
+                sums, count = [0.0, 0.0], 0
+                save_state(
+                    out / "state.pt",
+                    {
+                        "network": network.state_dict(),
+                        "average": average.state_dict(),
+                        "optimiser": optimiser.state_dict(),
+                        "step": step + 1,
+                        "seconds": spent,
+                    },
+                )
     return average
 
 
