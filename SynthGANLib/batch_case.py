@@ -16,7 +16,8 @@ from SynthGANLib.batch_record import model_digest, read_own, record_path, sha256
 from SynthGANLib.card import Card
 from SynthGANLib.digests import sha256_of
 from SynthGANLib.errors import CancelledError, InputError, MemoryExhaustedError, SynthGANError
-from SynthGANLib.jobs import Cancel, check_kind, error_event, facts_of, versions
+from SynthGANLib.jobs import Cancel, error_event, facts_of, versions
+from SynthGANLib.output_checks import check_kind
 
 if TYPE_CHECKING:
     from SynthGANLib.model import Model

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import os
 import platform
 import re
 import sys
@@ -25,10 +24,10 @@ from SynthGANLib.digests import sha256_of
 from SynthGANLib.errors import CancelledError, InputError, MemoryExhaustedError, SynthGANError, refused_by_system
 from SynthGANLib.measure_job import MEASURE, MeasureJob, run_measurement
 from SynthGANLib.model_jobs import INSTALL, VERIFY, run_model_job
+from SynthGANLib.output_checks import check_kind, check_output
 from SynthGANLib.self_check import CHECK, check_devices
 
 if TYPE_CHECKING:
-    from SynthGANLib.card import Card
     from SynthGANLib.inference.progress import Progress
     from SynthGANLib.model import Model
     from SynthGANLib.volume import Volume
@@ -37,7 +36,6 @@ Emit = Callable[[dict[str, Any]], None]
 """Takes one event; must not raise."""
 Cancel = Callable[[], bool]
 
-_PICTURES = (".png", ".tif", ".tiff")
 
 _DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d{1,2})?")
 _SHARE_BEFORE, _SHARE_PREDICT = 0.03, 0.94
@@ -200,62 +198,6 @@ def _sentence(text: str) -> str:
     return line[:1].upper() + line[1:] + ("" if line.endswith((".", "!", "?")) else ".") if line else line
 
 
-def check_output(job: Job) -> None:
-    """Refuse an output that could not be written, before anything is computed (InputError)."""
-    from SynthGANLib.file_checks import check_name
-    from SynthGANLib.volume_io import WRITABLE, suffix_of
-
-    output = Path(job.output)
-    check_name(output)
-    if suffix_of(output) not in WRITABLE:
-        raise InputError(
-            f"The output '{output}' has no suffix of a known format.", next_step=f"Use {', '.join(WRITABLE)}."
-        )
-    if not output.parent.is_dir():
-        raise InputError(
-            f"The folder '{output.parent}' for the output does not exist.",
-            next_step="Create it or choose another.",
-        )
-    folder = Path(os.path.realpath(output)).parent  # a link stays a link, its target is written
-    if folder.is_dir() and not os.access(folder, os.W_OK):
-        raise InputError(
-            f"The folder '{folder}' for the output may not be written to.",
-            next_step="Choose another, or change its permissions.",
-        )
-    try:
-        output.lstat()
-    except FileNotFoundError:
-        return
-    if output.is_dir():
-        raise InputError(f"The output '{output}' is a folder.", next_step="Give the name of a file.")
-    for name, path in (("input", job.input), ("mask", job.mask)):
-        if path is not None and _same_file(output, path):
-            raise InputError(f"The output '{output}' is the {name} itself.", next_step="Choose another name.")
-    if not job.force:
-        raise InputError(
-            f"The output '{output}' exists already.",
-            next_step="Choose another name, or replace it with --force.",
-        )
-
-
-def check_kind(output: Path, card: Card, volume: Volume) -> None:
-    """Refuse a file format that cannot hold the result to come, before anything is computed (InputError)."""
-    from SynthGANLib.volume_io import suffix_of
-
-    suffix = suffix_of(output)
-    if suffix in _PICTURES and (card.target.unit != "RGB" or volume.shape[0] != 1):
-        raise InputError(
-            f"'{output.name}' can hold one colour slice only, not a result of {volume.shape[0]} slices in "
-            f"{card.target.unit}.",
-            next_step="Use .nrrd, .mha or .nii.gz.",
-        )
-    if suffix in (".nii", ".nii.gz") and not volume.grid.orthogonal:
-        raise InputError(
-            f"'{output.name}' would hold sheared axes (tilted gantry), which many programs misread in NIfTI.",
-            next_step="Use .nrrd or .mha, which keep the place exactly.",
-        )
-
-
 def versions() -> dict[str, str]:
     """Versions of what the numbers depend on."""
     from SynthGANLib import __version__
@@ -273,7 +215,7 @@ def versions() -> dict[str, str]:
 
 def _run(job: Job, emit: Emit, cancel: Cancel, catalogue: Catalogue) -> dict[str, Any]:
     started = time.monotonic()
-    check_output(job)
+    check_output(Path(job.output), {"input": job.input, "mask": job.mask}, job.force)
     source, mask = Path(job.input), Path(job.mask) if job.mask else None
     for path in (source, mask):
         if path is not None and not path.exists():
@@ -400,10 +342,3 @@ def _emit_problem(emit: Emit, kind: str, cause: str, next_step: str) -> int:
 
 def _wrong(name: str, rule: str, value: Any) -> InputError:
     return InputError(f"The field '{name}' of the job must be {rule}, not {value!r:.80}.", next_step="Correct it.")
-
-
-def _same_file(output: Path, other: str) -> bool:
-    try:
-        return os.path.samefile(output, other)
-    except OSError:  # the other does not exist, which is told later by its own name
-        return False
