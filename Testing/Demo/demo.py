@@ -165,9 +165,8 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--anatomy", type=Path, help="label map of a real head to simulate, numbered as SynthSeg's")
     chosen = parser.parse_args(arguments)
     try:
-        card = read_card(
-            Catalogue().find(chosen.model)
-        )  # a misspelt model is told at once, not after the head was simulated
+        # a misspelt model is told at once, not after the head was simulated
+        card = read_card(Catalogue().find(chosen.model))
         if chosen.reference is not None and chosen.input is None:
             raise InputError("A reference needs an input volume.", next_step="Give both, or neither.")
         if chosen.anatomy is not None and chosen.input is not None:
