@@ -20,7 +20,6 @@ from SynthGANLib.recipes.base import Setup
 from SynthGANLib.regimes.base import Batch, Graph, Regime, Terms, sum_of
 from SynthGANLib.training import checkpoint
 from SynthGANLib.training.batches import Batches, Feed
-from SynthGANLib.training.convolutions import TrainingConvolutions
 from SynthGANLib.training.distributed import World
 from SynthGANLib.training.files import NotWrittenError, write_whole
 from SynthGANLib.training.guard import DiscriminatorWatch, first_bad_gradient, not_finite, save_offence
@@ -123,13 +122,12 @@ def train(
             turns = regime.turns(step)
 
             only(regime, turns)
-            with _convolutions(world.device, amp), _autocast(world.device, amp):
+            with _autocast(world.device, amp):
                 graph = regime.graph(batch, draw)
             for turn in turns:
                 only(regime, (turn,))
-                with _convolutions(world.device, amp):
-                    terms = _loss(turn, graph, batch, state, amp)
-                    norm = _update(turn, terms, state, setup.clip, world)
+                terms = _loss(turn, graph, batch, state, amp)
+                norm = _update(turn, terms, state, setup.clip, world)
                 if norm is None:
                     network = nn.ModuleList(regime.networks(turn))
                     facts = {"gradient": first_bad_gradient(network), "checkpoint": saved}
@@ -299,12 +297,6 @@ def check_run(setup: Setup, out: Path, amp: str, resume: bool, world: World) -> 
 def _autocast(device: torch.device, amp: str) -> torch.autocast:
     """A fresh context each time: casts of weights kept inside it would be stale after an optimiser's step."""
     return torch.autocast(device.type, _PRECISIONS[amp], enabled=amp != "none")
-
-
-def _convolutions(device: torch.device, amp: str) -> contextlib.AbstractContextManager[object]:
-    """Faster ones where there are some; validation stays outside, for it takes the way of a user's volumes."""
-    plain = device.type == "cpu" and amp == "none"
-    return TrainingConvolutions() if plain else contextlib.nullcontext()
 
 
 @contextlib.contextmanager
