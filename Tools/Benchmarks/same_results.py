@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 MODELS = ("tissue-mr-ct", "head-mr-ct")
 RECIPES = (
-    "unet-3d", "pix2pix", "cascade-gan", "cyclegan", "mr-gan", "unit", "wgan-gp", "pggan", "dual-glow",
+    "unet-3d", "pix2pix", "cascade-gan", "cyclegan", "mr-gan", "unit", "wgan-gp", "lapgan", "dual-glow",
 )  # fmt: skip
 STEPS = 10
 
@@ -33,7 +33,10 @@ def synthgan(*words: str) -> str:
     """Run the command and return its standard output."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", "SynthGANLib", *words]
-    return subprocess.run(command, check=True, capture_output=True, text=True, env=environment, cwd=ROOT).stdout
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT)
+    if done.returncode:
+        raise SystemExit(f"'synthgan {' '.join(words)}' failed with code {done.returncode}: {done.stderr.strip()}")
+    return done.stdout
 
 
 def tensors(content: Any, prefix: str = "") -> dict[str, str]:
