@@ -47,7 +47,7 @@ $(READY): pyproject.toml constraints.txt | named-python
 	@touch $@
 
 demo: $(READY) ## synthesise a CT in a real MRML scene; results in demo/ (INPUT=, MODEL=, OUTPUT=)
-	@$(PY) Testing/Demo/demo.py --model "$(MODEL)" --output "$(OUTPUT)" $(if $(INPUT),--input "$(INPUT)") \
+	@$(PY) Tools/Demo/demo.py --model "$(MODEL)" --output "$(OUTPUT)" $(if $(INPUT),--input "$(INPUT)") \
 	  $(if $(FRAME),--frame "$(FRAME)") $(if $(FORCE),--force)
 
 test: $(READY) ## lint, type check and every test, each suite in a process of its own
@@ -57,25 +57,25 @@ lint: $(READY) ## ruff and mypy only
 	@$(PY) Testing/run_all.py ruff mypy
 
 bench: $(READY) ## measure speed and memory beside MONAI into Docs/benchmarks.md
-	$(PY) Testing/Benchmarks/bench_inference.py --out Docs/benchmarks.md
+	$(PY) Tools/Benchmarks/bench_inference.py --out Docs/benchmarks.md
 
 bench-training: $(READY) ## measure training steps beside a plain form into Docs/benchmarks_training.md
-	$(PY) Testing/Benchmarks/bench_training.py --out Docs/benchmarks_training.md
+	$(PY) Tools/Benchmarks/bench_training.py --out Docs/benchmarks_training.md
 
 bench-panel: $(READY) ## measure the module's import and the panel's opening into Docs/benchmarks_panel.md
-	$(PY) Testing/Benchmarks/bench_panel.py --out Docs/benchmarks_panel.md
+	$(PY) Tools/Benchmarks/bench_panel.py --out Docs/benchmarks_panel.md
 
 zoo: $(READY) ## train a compact form of every recipe on real and simulated pairs into Docs/methods.md (DATA=, SCALE=)
-	$(PY) Testing/Zoo/zoo.py --data "$(DATA)" $(if $(SCALE),--scale "$(SCALE)")
+	$(PY) Tools/Zoo/zoo.py --data "$(DATA)" $(if $(SCALE),--scale "$(SCALE)")
 
 real-heads: $(READY) ## compare the bundled models' skulls with those of real patients into Docs/real_heads.md (DATA=)
-	$(PY) Testing/Benchmarks/bench_skulls.py --data "$(DATA)" --out Docs/real_heads.md
+	$(PY) Tools/Benchmarks/bench_skulls.py --data "$(DATA)" --out Docs/real_heads.md
 
 models: $(READY) ## list the bundled models and verify their files and test vectors
-	@$(PY) Testing/verify_models.py
+	@$(PY) Tools/verify_models.py
 
 train-head: $(READY) ## train the model head-mr-ct again from its seed (LABELS=, RUN=)
-	$(PY) -m SynthGANLib.training.head_mr_ct --labels "$(LABELS)" --out "$(RUN)"
+	$(PY) -m Tools.Models.head_mr_ct.train --labels "$(LABELS)" --out "$(RUN)"
 
 clean: ## remove the environment, caches and the demo's results
 	rm -rf $(VENV) demo build dist .mypy_cache .pytest_cache .ruff_cache

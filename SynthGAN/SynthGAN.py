@@ -12,15 +12,8 @@ from slicer import (
 )
 from slicer.util import VTKObservationMixin
 
-from SynthGANPanel import (
-    annotation,
-    environment,
-    modelView,
-    request,
-    sequences,
-    settings,
-    synthesis,
-)
+from SynthGANPanel import environment, settings
+from SynthGANPanel.comparison import annotation
 from SynthGANPanel.framework import (
     ScriptedLoadableModule,
     ScriptedLoadableModuleLogic,
@@ -31,7 +24,9 @@ from SynthGANPanel.framework import (
 from SynthGANPanel.i18n import _
 from SynthGANPanel.parameters import Device, SynthGANParameterNode
 from SynthGANPanel.resultMethods import ResultMethods
-from SynthGANPanel.sharedState import SharedState
+from SynthGANPanel.runs import request, sequences, synthesis
+from SynthGANPanel.sections.all import modelView
+from SynthGANPanel.sections.sharedState import SharedState
 
 
 class SynthGAN(ScriptedLoadableModule):
@@ -71,7 +66,7 @@ class SynthGANWidget(SharedState, ScriptedLoadableModuleWidget, VTKObservationMi
 
     def setup(self) -> None:
         """Called when the user opens the module the first time and the widget is initialized."""
-        from SynthGANPanel.sections import SECTIONS  # here, not above: Slicer imports this file at every start
+        from SynthGANPanel.sections.all import SECTIONS  # here, not above: Slicer imports this file at every start
 
         ScriptedLoadableModuleWidget.setup(self)
         self.logic = SynthGANLogic()
@@ -185,7 +180,7 @@ class SynthGANLogic(ResultMethods, ScriptedLoadableModuleLogic):
         Folders that had to be refused are listed as well, with the reason in `error`.
         """
         environment.useLibrary()
-        from SynthGANLib.catalogue import Catalogue
+        from SynthGANLib.model.catalogue import Catalogue
 
         return Catalogue().models()
 

@@ -5,14 +5,13 @@ Names below are loaded on first use, so that ``import SynthGANLib`` costs nothin
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from SynthGANLib.lazy import lazy_names
 
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from SynthGANLib.card import Card
-    from SynthGANLib.catalogue import Catalogue, Entry
     from SynthGANLib.errors import (
         CancelledError,
         InputError,
@@ -21,28 +20,13 @@ if TYPE_CHECKING:
         SynthGANError,
         UnfitInputError,
     )
+    from SynthGANLib.image.volume import Volume
+    from SynthGANLib.inference.pipeline import synthesize
     from SynthGANLib.inference.progress import Progress
-    from SynthGANLib.inference.synthesize import synthesize
-    from SynthGANLib.model import Model
-    from SynthGANLib.volume import Volume, read_volume, write_volume
-
-_HOME = {
-    "Card": "card",
-    "Catalogue": "catalogue",
-    "Entry": "catalogue",
-    "CancelledError": "errors",
-    "InputError": "errors",
-    "MemoryExhaustedError": "errors",
-    "ModelError": "errors",
-    "SynthGANError": "errors",
-    "UnfitInputError": "errors",
-    "Progress": "inference.progress",
-    "synthesize": "inference.synthesize",
-    "Model": "model",
-    "Volume": "volume",
-    "read_volume": "volume",
-    "write_volume": "volume",
-}
+    from SynthGANLib.io.volumes import read_volume, write_volume
+    from SynthGANLib.model.card import Card
+    from SynthGANLib.model.catalogue import Catalogue, Entry
+    from SynthGANLib.model.model import Model
 
 __all__ = [
     "CancelledError",
@@ -64,13 +48,16 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOME})
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "errors": "CancelledError InputError MemoryExhaustedError ModelError SynthGANError UnfitInputError",
+        "image.volume": "Volume",
+        "inference.pipeline": "synthesize",
+        "inference.progress": "Progress",
+        "io.volumes": "read_volume write_volume",
+        "model.card": "Card",
+        "model.catalogue": "Catalogue Entry",
+        "model.model": "Model",
+    },
+)

@@ -2,7 +2,7 @@
 
 import sys
 
-from SynthGANLib.cli import main
+from SynthGANLib.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

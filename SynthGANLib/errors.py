@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+Cancel = Callable[[], bool]
+"""Asked between two pieces of work; true ends it with CancelledError."""
 
 
 class SynthGANError(Exception):
@@ -74,3 +78,20 @@ def refused_by_system(error: OSError) -> InputError:
         f"{what} ({error.strerror or type(error).__name__}).",
         next_step="Check its name, its permissions and the disk.",
     )
+
+
+def error_event(error: SynthGANError) -> dict[str, Any]:
+    """The ``error`` event of an error."""
+    return {
+        "event": "error",
+        "kind": error.kind,
+        "cause": _sentence(str(error)),
+        "next_step": error.next_step,
+        "exit_code": error.exit_code,
+    }
+
+
+def _sentence(text: str) -> str:
+    """The text on one line, with a capital letter and a full stop: a next step may follow it."""
+    line = " ".join(text.split())
+    return line[:1].upper() + line[1:] + ("" if line.endswith((".", "!", "?")) else ".") if line else line

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from volume_cases import oblique_affine
 
-from SynthGANLib.volume import Volume
+from SynthGANLib.image.volume import Volume
 
 ROOT = Path(__file__).resolve().parent.parent
 

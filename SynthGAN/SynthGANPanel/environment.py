@@ -23,7 +23,7 @@ TORCH_REQUIREMENT = ">=2.5"
 TORCH = "PyTorch"
 PENDING_KEY, WHEELS_KEY = "SynthGAN/InstallationPending", "SynthGAN/WheelFolder"
 """Keys of the application's settings."""
-WORKER_MODULE = "SynthGANLib.worker"
+WORKER_MODULE = "SynthGANLib.jobs.worker"
 
 
 def moduleFolder():

@@ -12,7 +12,7 @@ from slicer import (
     vtkMRMLVectorVolumeNode,
 )
 
-from SynthGANPanel.compareModes import Against, CompareMode
+from SynthGANPanel.comparison.modes import Against, CompareMode
 from SynthGANPanel.framework import WithinRange, parameterNodeWrapper
 from SynthGANPanel.i18n import _
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from slicer import vtkMRMLLabelMapVolumeNode, vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
 
-from SynthGANPanel import compare, fileExport, liveComparison, quality
+from SynthGANPanel.comparison import compare
+from SynthGANPanel.comparison import live as liveComparison
+from SynthGANPanel.export import files as fileExport
+from SynthGANPanel.quality.measurement import measurement
 
 
 class ResultMethods:
@@ -54,7 +57,7 @@ class ResultMethods:
         :return: the table node if `wait`, else the run
         :raises SynthesisError: with the cause and what to do; the scene is then as it was
         """
-        return quality.measure(
+        return measurement.measure(
             resultVolume, wait, referenceNode=referenceVolume, maskNode=mask, maskSegment=maskSegment,
             protocol=protocol, progressCallback=progressCallback, completedCallback=completedCallback,
         )  # fmt: skip
@@ -81,7 +84,7 @@ class ResultMethods:
         :return: the folder
         :raises SynthesisError: with the cause and what to do; nothing was written
         """
-        from SynthGANPanel import dicomExport  # most of what the module would else take to be imported
+        from SynthGANPanel.export import dicom as dicomExport  # most of what the module would else take to be imported
 
         return dicomExport.exportDicom(
             resultVolume, folder, sourceNode=sourceVolume, newStudy=newStudy, patient=patient, burnIn=burnIn,

@@ -12,18 +12,12 @@ import numpy as np
 import slicer
 import vtk
 
-from SynthGANPanel import (
-    compare,
-    deviceCheck,
-    environment,
-    inputChecks,
-    nodes,
-    qualityTable,
-    regions,
-    request,
-    sequences,
-)
+from SynthGANPanel import environment
+from SynthGANPanel.comparison import compare
 from SynthGANPanel.failure import SynthesisError
+from SynthGANPanel.quality.measurement import table as qualityTable
+from SynthGANPanel.runs import deviceCheck, request, sequences
+from SynthGANPanel.scene import inputChecks, nodes, regions
 
 MODEL = "tissue-mr-ct"
 SPACING_MM = 4.0
@@ -202,7 +196,7 @@ def resultIsMeasuredAndExported(test, logic):
     head = addHead()
     if refusedForLackOfPackages(test, logic, head):
         return
-    from SynthGANLib.volume import read_volume
+    from SynthGANLib.io.volumes import read_volume
 
     result = logic.synthesize(head, model=MODEL)
     moved = addVolume(slicer.util.arrayFromVolume(result) + 10, nodes.ijkToRAS(result), "reference")
@@ -270,7 +264,8 @@ def addHead():
 @functools.lru_cache(maxsize=1)
 def _obliqueHead():
     environment.useLibrary()
-    from SynthGANLib.phantom import draw_head, simulate_mr
+    from SynthGANLib.phantom.draw import draw_head
+    from SynthGANLib.phantom.simulate import simulate_mr
 
     volume = simulate_mr(draw_head(seed=1, spacing=SPACING_MM), "T1", seed=1)
     turn = vtk.vtkTransform()

@@ -122,7 +122,7 @@ def makePage(parent=None):
 
 
 def _onAnnotation(on):
-    from SynthGANPanel import annotation
+    from SynthGANPanel.comparison import annotation
 
     store(ANNOTATION, "true" if on else "false")
     if on:
@@ -145,6 +145,6 @@ def _defaultFolder():
     from SynthGANPanel import environment
 
     environment.useLibrary()
-    from SynthGANLib.catalogue import default_model_folder
+    from SynthGANLib.model.catalogue import default_model_folder
 
     return default_model_folder()

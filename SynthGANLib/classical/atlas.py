@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from SynthGANLib.classical.fusion import FUSIONS, FloatArray, Warped, fuse, local_correlation
 from SynthGANLib.classical.registration import DEFORMATIONS, Match, Registrar, Settings, covered, one_thread
 from SynthGANLib.errors import CancelledError, InputError, ModelError, UnfitInputError
-from SynthGANLib.volume import Volume
+from SynthGANLib.image.volume import Volume
 
 BoolArray = NDArray[np.bool_]
 Tensors = Mapping[str, NDArray[Any]]

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from SynthGANLib.classical.fuzzy import fuzzy_c_means
 from SynthGANLib.errors import CancelledError, UnfitInputError
-from SynthGANLib.grid import whole_voxels
-from SynthGANLib.volume import Volume
+from SynthGANLib.image.grid import whole_voxels
+from SynthGANLib.image.volume import Volume
 
 FloatArray = NDArray[np.float32]
 BoolArray = NDArray[np.bool_]

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from SynthGANLib.classical.fuzzy import Clusters, fuzzy_c_means
 from SynthGANLib.classical.tissue import DEFAULT_HU, _depth, _smoothed, air_pockets, brain_region, correct_bias
 from SynthGANLib.errors import CancelledError, InputError, UnfitInputError
-from SynthGANLib.volume import Volume
+from SynthGANLib.image.volume import Volume
 
 FloatArray = NDArray[np.float32]
 BoolArray = NDArray[np.bool_]

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from SynthGANLib.errors import InputError
 from SynthGANLib.evaluation.metrics import ct_regions
-from SynthGANLib.grid import Grid
-from SynthGANLib.resampling import resample_to
-from SynthGANLib.volume import Volume
+from SynthGANLib.image.grid import Grid
+from SynthGANLib.image.resampling import resample_to
+from SynthGANLib.image.volume import Volume
 
 BoolArray = NDArray[np.bool_]
 FloatArray = NDArray[np.float32]

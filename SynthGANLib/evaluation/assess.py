@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from SynthGANLib.body import body_mask
 from SynthGANLib.errors import InputError, UnfitInputError
 from SynthGANLib.evaluation.agreement import (
     LIMITS,
@@ -28,8 +27,9 @@ from SynthGANLib.evaluation.agreement import (
 )
 from SynthGANLib.evaluation.metrics import MEASURES, PROTOCOLS, Metric, evaluate, region_errors
 from SynthGANLib.evaluation.without_reference import indicators
-from SynthGANLib.resampling import resample_to
-from SynthGANLib.volume import Volume
+from SynthGANLib.image.body import body_mask
+from SynthGANLib.image.resampling import resample_to
+from SynthGANLib.image.volume import Volume
 
 AUTO = "auto"
 PROTOCOL_OF = {"HU": "synthrad2025", "SUVbw": "suv", "1": "mr", "RGB": "rgb"}

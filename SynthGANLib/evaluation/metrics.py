@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 
 from SynthGANLib.errors import InputError
 from SynthGANLib.evaluation import similarity
-from SynthGANLib.volume import Volume
+from SynthGANLib.image.volume import Volume
 
 FloatArray = NDArray[np.float32]
 DoubleArray = NDArray[np.float64]

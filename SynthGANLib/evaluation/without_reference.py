@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from SynthGANLib.body import body_mask
 from SynthGANLib.errors import InputError, UnfitInputError
-from SynthGANLib.grid import Array
-from SynthGANLib.volume import Volume
+from SynthGANLib.image.body import body_mask
+from SynthGANLib.image.grid import Array
+from SynthGANLib.image.volume import Volume
 
 PLAUSIBLE = {
     "HU": (-1024.0, 3071.0),

@@ -16,8 +16,8 @@ import torch
 from torch import nn
 
 from SynthGANLib.errors import MemoryExhaustedError, ModelError
-from SynthGANLib.live_bytes import LiveBytes
-from SynthGANLib.tiling import COMFORT_ON_CPU
+from SynthGANLib.inference.plan import COMFORT_ON_CPU
+from SynthGANLib.model.limits import LiveBytes
 
 GIB = 1024**3
 

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from SynthGANLib.inference.memory import is_out_of_memory, release
+from SynthGANLib.inference.plan import FP16, FP32
 from SynthGANLib.inference.progress import Reporter
-from SynthGANLib.model import Model
-from SynthGANLib.tiling import FP16, FP32
+from SynthGANLib.model.model import Model
 
 DEVICES = ("cuda",)
 """Kinds of devices that compute float16 faster than float32. On others it would only move the values."""

@@ -13,8 +13,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from SynthGANLib.card import SpatialSpec
 from SynthGANLib.errors import MemoryExhaustedError, ModelError
+from SynthGANLib.image.grid import stack_axes
 from SynthGANLib.inference.convolutions import FastConvolutions
 from SynthGANLib.inference.memory import (
     free_bytes,
@@ -24,20 +24,12 @@ from SynthGANLib.inference.memory import (
     release,
     tile_budget,
 )
+from SynthGANLib.inference.plan import FP32, LARGEST_BATCH, Plan, Region, plan_tiles, smallest_tile, tile_rules
 from SynthGANLib.inference.precision import compute
 from SynthGANLib.inference.progress import Reporter
 from SynthGANLib.inference.slices import FUSIONS, as_slice_batch, as_stack
 from SynthGANLib.inference.tiles import Array, Task, predict_tiles
-from SynthGANLib.tiling import (
-    FP32,
-    LARGEST_BATCH,
-    Plan,
-    Region,
-    plan_tiles,
-    smallest_tile,
-    stack_axes,
-    tile_rules,
-)
+from SynthGANLib.model.card import SpatialSpec
 
 PROBE_EXTENT = 16
 """Voxels along each axis of the input that the network's memory is measured with."""

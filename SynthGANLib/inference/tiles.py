@@ -18,8 +18,9 @@ import torch
 from torch import Tensor
 
 from SynthGANLib.errors import ModelError
+from SynthGANLib.image.grid import reflected
+from SynthGANLib.inference.plan import AxisTiles, Plan, Triple
 from SynthGANLib.inference.progress import Reporter
-from SynthGANLib.tiling import AxisTiles, Plan, Triple
 
 Array = npt.NDArray[Any]
 Forward = Callable[[Tensor], Tensor]
@@ -45,18 +46,6 @@ def axis_weights(axis: AxisTiles) -> list[npt.NDArray[np.float32]]:
         total[start - first : start - first + axis.extent] += single
     sums = [total[start - first : start - first + axis.extent] for start in axis.starts]
     return [(single / own).astype(np.float32) for own in sums]
-
-
-def reflected(start: int, extent: int, length: int) -> npt.NDArray[np.intp]:
-    """Indices of `extent` voxels from `start`, mirrored about the first and last of `length` voxels.
-
-    The edge voxel itself is not repeated; an axis of one voxel repeats that voxel.
-    """
-    if length == 1:
-        return np.zeros(extent, dtype=np.intp)
-    period = 2 * (length - 1)
-    folded = np.abs(np.arange(start, start + extent)) % period
-    return np.asarray(np.minimum(folded, period - folded), dtype=np.intp)
 
 
 def crop(array: Array, start: Triple, extent: Triple, neighbours: int = 0) -> Array:

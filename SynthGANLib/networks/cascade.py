@@ -17,7 +17,7 @@ INPUTS = ("prev", "source+prev", "source+all")
 
 
 def _build(stage: Mapping[str, Any], where: str) -> nn.Module:
-    from SynthGANLib.networks import build  # only now: that module imports this one
+    from SynthGANLib.networks.registry import build  # only now: that module imports this one
 
     if not isinstance(stage, Mapping) or set(stage) != {"name", "arguments"}:
         raise ValueError(f"{where} must be an object of exactly 'name' and 'arguments'")

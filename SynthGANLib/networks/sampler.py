@@ -71,7 +71,7 @@ class Sampler(nn.Module):
         end: int | None = None,
     ) -> None:
         super().__init__()
-        from SynthGANLib.networks import build  # here, for that module imports this one
+        from SynthGANLib.networks.registry import build  # here, for that module imports this one
 
         self.code, self.label, self.level, self.begin, self.end = code, label, level, begin, end
         self.generator = build(generator["name"], generator.get("arguments", {}))

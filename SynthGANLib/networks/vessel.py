@@ -104,7 +104,7 @@ class RetinaSynthesis(nn.Module):
 
     def __init__(self, autoencoder: Mapping[str, Any], renderer: Mapping[str, Any]) -> None:
         super().__init__()
-        from SynthGANLib.networks import build  # here, for that module imports this one
+        from SynthGANLib.networks.registry import build  # here, for that module imports this one
 
         self.autoencoder = build(autoencoder["name"], autoencoder.get("arguments", {}))
         self.renderer = build(renderer["name"], renderer.get("arguments", {}))

@@ -10,6 +10,7 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from SynthGANLib.errors import InputError
+from SynthGANLib.image.volume import Volume
 from SynthGANLib.phantom.tissues import (
     AIR,
     EYE,
@@ -20,7 +21,6 @@ from SynthGANLib.phantom.tissues import (
     SOFT,
     TISSUES,
 )
-from SynthGANLib.volume import Volume
 
 CAVITY = len(TISSUES)
 """Code of air enclosed by the body (sinuses, airways, ear), beside AIR for the air around it."""
@@ -43,7 +43,7 @@ def tissue_codes(labels: Volume, table: Mapping[int, int] = HEAD_LABELS) -> Volu
     if unknown:
         raise InputError(
             f"the tissue table names tissues that do not exist: {', '.join(map(str, unknown[:8]))}",
-            next_step=f"Use codes of SynthGANLib.phantom.TISSUES, 0 to {len(TISSUES) - 1}.",
+            next_step=f"Use codes of SynthGANLib.phantom.tissues.TISSUES, 0 to {len(TISSUES) - 1}.",
         )
     codes = np.array([table[v] for v in present.tolist()], np.uint8)
     return labels.with_array(codes[places].reshape(labels.array.shape), unit="label")

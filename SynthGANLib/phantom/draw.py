@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from SynthGANLib.image.volume import Volume
 from SynthGANLib.phantom import tissues as t
 from SynthGANLib.phantom.anatomy import distance_mm, fat_tendency, smooth_field
-from SynthGANLib.volume import Volume
 
 FloatArray = NDArray[np.float32]
 BoolArray = NDArray[np.bool_]

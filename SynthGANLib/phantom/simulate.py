@@ -9,10 +9,10 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from SynthGANLib.errors import InputError
+from SynthGANLib.image.volume import Volume
 from SynthGANLib.phantom.anatomy import CAVITY, smooth_field, split_soft_tissue
 from SynthGANLib.phantom.sequences import RANGES, named, signal
 from SynthGANLib.phantom.tissues import AIR, ARTERY, CORTICAL, TISSUES
-from SynthGANLib.volume import Volume
 
 FloatArray = NDArray[np.float32]
 CONTRASTS = (*RANGES, "random")
@@ -25,7 +25,7 @@ def _prepared(labels: Volume, seed: int) -> NDArray[np.uint8]:
     if codes.size == 0 or int(codes.max()) >= len(TISSUES) or int(codes.min()) < 0:
         raise InputError(
             "the label volume holds numbers that are no tissue codes",
-            next_step="Translate it with SynthGANLib.phantom.tissue_codes first.",
+            next_step="Translate it with SynthGANLib.phantom.anatomy.tissue_codes first.",
         )
     return codes.astype(np.uint8)
 

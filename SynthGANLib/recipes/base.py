@@ -32,14 +32,14 @@ def pick_tiny(canonical: T, tiny: T) -> T:
 
 @dataclass(frozen=True)
 class Net:
-    """A network by its name in `SynthGANLib.networks.NETWORKS` and its constructor's arguments."""
+    """A network by its name in `SynthGANLib.networks.registry.NETWORKS` and its constructor's arguments."""
 
     name: str
     arguments: Mapping[str, Any] = field(default_factory=dict)
 
     def build(self) -> nn.Module:
         """Construct it; its initial weights come from torch's global generator, which the caller seeds."""
-        from SynthGANLib.networks import build
+        from SynthGANLib.networks.registry import build
 
         return build(self.name, self.arguments)
 
@@ -72,10 +72,10 @@ class Setup:
         ema: decay of the averaged weights that are validated and exported; 0 for none.
         clip: gradient norm limit; 0 for none.
         warm_up: first steps in which the rates rise to their value; the schedule runs over the rest.
-        normalisers: side ("source", "target") -> fields of a normaliser of `SynthGANLib.intensity`, or
+        normalisers: side ("source", "target") -> fields of a normaliser of `SynthGANLib.image.intensity`, or
             "auto" to take the default of the data's modality, or "fitted" for one window over the training set.
         corrupt: how sources are made from targets where the data list has none: "kind" and arguments of a degradation
-            of `SynthGANLib.training.degradations`; empty where sources must be given.
+            of `SynthGANLib.data.degradations`; empty where sources must be given.
     """
 
     networks: Mapping[str, Net]

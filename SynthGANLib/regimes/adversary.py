@@ -12,13 +12,9 @@ from pathlib import Path
 import torch
 from torch import Generator, Tensor, nn
 
-from SynthGANLib.losses import (
-    Vgg19Features,
-    discriminator_loss,
-    feature_matching,
-    generator_loss,
-    gradient_penalty,
-)
+from SynthGANLib.losses.adversarial import discriminator_loss, generator_loss
+from SynthGANLib.losses.features import Vgg19Features, feature_matching
+from SynthGANLib.losses.penalty import gradient_penalty
 from SynthGANLib.regimes.base import Terms
 from SynthGANLib.regimes.supervised import PixelWeights, centred
 from SynthGANLib.regimes.verdict import Accuracy, logits_of

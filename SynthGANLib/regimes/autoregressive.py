@@ -11,7 +11,8 @@ from typing import Any, cast
 
 from torch import Generator, Tensor, nn
 
-from SynthGANLib.losses import autoregressive_margin, discriminator_loss, generator_loss
+from SynthGANLib.losses.adversarial import discriminator_loss, generator_loss
+from SynthGANLib.losses.latent import autoregressive_margin
 from SynthGANLib.regimes.base import Batch, Graph, Regime, Terms, noise
 from SynthGANLib.regimes.verdict import logits_of
 

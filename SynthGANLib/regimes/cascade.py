@@ -18,7 +18,7 @@ from typing import cast
 import torch
 from torch import Generator, Tensor, nn
 
-from SynthGANLib.losses import clip_weights
+from SynthGANLib.losses.penalty import clip_weights
 from SynthGANLib.networks.cascade import Cascade
 from SynthGANLib.regimes.adversary import discriminator_terms, generator_terms
 from SynthGANLib.regimes.base import Batch, Graph, Regime, Terms, sum_of

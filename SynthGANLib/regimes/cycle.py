@@ -11,7 +11,9 @@ from typing import cast
 
 from torch import Generator, Tensor, nn
 
-from SynthGANLib.losses import discriminator_loss, generator_loss, gradient_consistency, l1
+from SynthGANLib.losses.adversarial import discriminator_loss, generator_loss
+from SynthGANLib.losses.pixel import l1
+from SynthGANLib.losses.structure import gradient_consistency
 from SynthGANLib.regimes.base import Batch, Graph, Regime, Terms
 from SynthGANLib.regimes.pool import ReplayPool
 from SynthGANLib.regimes.verdict import Accuracy, logits_of

@@ -11,7 +11,7 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
-from SynthGANLib.losses import style_content
+from SynthGANLib.losses.features import style_content
 from SynthGANLib.regimes.adversary import discriminator_terms, generator_terms
 from SynthGANLib.regimes.base import Batch, Graph, Terms
 from SynthGANLib.regimes.paired import PairedAdversarial, PairedConfig

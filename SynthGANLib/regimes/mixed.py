@@ -8,7 +8,8 @@ from typing import Any, cast
 
 from torch import Generator, Tensor, nn
 
-from SynthGANLib.losses import discriminator_loss, generator_loss, l1
+from SynthGANLib.losses.adversarial import discriminator_loss, generator_loss
+from SynthGANLib.losses.pixel import l1
 from SynthGANLib.regimes.base import Batch, Graph, Terms
 from SynthGANLib.regimes.cycle import Cycle, CycleConfig, cycle_terms
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from torch import Generator, Tensor, nn
 
-from SynthGANLib.losses import discriminator_loss, generator_loss
+from SynthGANLib.losses.adversarial import discriminator_loss, generator_loss
 from SynthGANLib.regimes.base import Batch, Graph, Regime, Terms, noise
 from SynthGANLib.regimes.verdict import Accuracy, logits_of
 

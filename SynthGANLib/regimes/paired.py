@@ -13,7 +13,8 @@ from typing import cast
 
 from torch import Generator, Tensor, nn
 
-from SynthGANLib.losses import clip_weights, style_content
+from SynthGANLib.losses.features import style_content
+from SynthGANLib.losses.penalty import clip_weights
 from SynthGANLib.regimes.adversary import AdversarialWeights, discriminator_terms, generator_terms, vgg_of
 from SynthGANLib.regimes.base import Batch, Graph, Regime, Terms
 from SynthGANLib.regimes.supervised import centred, inner, pixel_terms, voxel_needs

@@ -10,7 +10,8 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
-from SynthGANLib.losses import discriminator_loss, drift, generator_loss, gradient_penalty
+from SynthGANLib.losses.adversarial import discriminator_loss, generator_loss
+from SynthGANLib.losses.penalty import drift, gradient_penalty
 from SynthGANLib.networks.progressive import ProgressiveDiscriminator, ProgressiveGenerator
 from SynthGANLib.networks.sampler import Sampler
 from SynthGANLib.regimes.base import Batch, Graph, Regime, Terms, noise

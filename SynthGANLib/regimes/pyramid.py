@@ -9,7 +9,7 @@ from typing import cast
 import torch
 from torch import Generator, Tensor, nn
 
-from SynthGANLib.losses import discriminator_loss, generator_loss
+from SynthGANLib.losses.adversarial import discriminator_loss, generator_loss
 from SynthGANLib.networks.image_discriminators import PyramidDiscriminator
 from SynthGANLib.networks.pyramid import PyramidGenerator, laplacian_pyramid, reconstruct
 from SynthGANLib.regimes.base import Batch, Graph, Regime, Terms, noise

@@ -10,7 +10,8 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
-from SynthGANLib.losses import discriminator_loss, generator_loss, l1
+from SynthGANLib.losses.adversarial import discriminator_loss, generator_loss
+from SynthGANLib.losses.pixel import l1
 from SynthGANLib.losses.precision import in_float32
 from SynthGANLib.networks.sampler import Sampler
 from SynthGANLib.networks.vessel import RetinaSynthesis, VesselAutoencoder

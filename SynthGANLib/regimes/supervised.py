@@ -15,8 +15,9 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
 from SynthGANLib.errors import InputError
-from SynthGANLib.losses import gradient_difference, l1, l2, ssim_loss, suv_weights, weighted_l1, weighted_l2
+from SynthGANLib.losses.pixel import l1, l2, suv_weights, weighted_l1, weighted_l2
 from SynthGANLib.losses.precision import in_float32
+from SynthGANLib.losses.structure import gradient_difference, ssim_loss
 from SynthGANLib.regimes.base import Batch, Graph, Regime, Terms
 
 

@@ -10,7 +10,9 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 
-from SynthGANLib.losses import discriminator_loss, generator_loss, l1, l2, unit_kl
+from SynthGANLib.losses.adversarial import discriminator_loss, generator_loss
+from SynthGANLib.losses.latent import unit_kl
+from SynthGANLib.losses.pixel import l1, l2
 from SynthGANLib.losses.precision import in_float32
 from SynthGANLib.networks.unit import PaperUnit, UnitTranslator
 from SynthGANLib.regimes.adversary import vgg_of

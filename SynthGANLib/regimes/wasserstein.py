@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 from torch import Generator, Tensor, nn
 
-from SynthGANLib.losses import clip_weights, discriminator_loss, generator_loss, gradient_penalty
+from SynthGANLib.losses.adversarial import discriminator_loss, generator_loss
+from SynthGANLib.losses.penalty import clip_weights, gradient_penalty
 from SynthGANLib.regimes.base import Batch, Graph, Regime, Terms, noise
 from SynthGANLib.regimes.verdict import logits_of
 

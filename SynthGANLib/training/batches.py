@@ -20,7 +20,7 @@ class Feed(Protocol):
 
     @property
     def normalisers(self) -> Mapping[str, Mapping[str, Any]]:
-        """ "source" and "target" -> fields of a normaliser of `SynthGANLib.intensity`."""
+        """ "source" and "target" -> fields of a normaliser of `SynthGANLib.image.intensity`."""
 
     @property
     def validation(self) -> Sequence[Any]:

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from SynthGANLib.card import Card, MethodSpec, SourceSpec, SpatialSpec, TargetSpec, VectorSpec
+from SynthGANLib.data.scaling import MR_TOP
 from SynthGANLib.errors import InputError
-from SynthGANLib.intensity import normaliser_from_json
+from SynthGANLib.image.intensity import normaliser_from_json
+from SynthGANLib.model.card import Card, MethodSpec, SourceSpec, SpatialSpec, TargetSpec, VectorSpec
 from SynthGANLib.recipes.base import Net, Setup
-from SynthGANLib.training.scaling import MR_TOP
 
 TOLERANCE = 1e-3
 """Of the test vector, in normalised units: what kernels of other machines may round differently."""

@@ -20,8 +20,8 @@ from typing import Any
 import torch
 
 from SynthGANLib.errors import InputError
+from SynthGANLib.files import PART, NotWrittenError, write_whole
 from SynthGANLib.recipes.base import Setup
-from SynthGANLib.training.files import PART, NotWrittenError, write_whole
 from SynthGANLib.training.state import Content, State
 
 FORMAT = 1

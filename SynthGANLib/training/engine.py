@@ -15,13 +15,13 @@ import torch
 from torch import Generator, Tensor, nn
 
 from SynthGANLib.errors import InputError
+from SynthGANLib.files import NotWrittenError, write_whole
 from SynthGANLib.inference.devices import resolve_device
 from SynthGANLib.recipes.base import Setup
 from SynthGANLib.regimes.base import Batch, Graph, Regime, Terms, sum_of
 from SynthGANLib.training import checkpoint
 from SynthGANLib.training.batches import Batches, Feed
 from SynthGANLib.training.distributed import World
-from SynthGANLib.training.files import NotWrittenError, write_whole
 from SynthGANLib.training.guard import DiscriminatorWatch, first_bad_gradient, not_finite, save_offence
 from SynthGANLib.training.log import Reports
 from SynthGANLib.training.schedule import set_rates

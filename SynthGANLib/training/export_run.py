@@ -11,15 +11,15 @@ from typing import Any
 import torch
 from torch import Generator
 
-from SynthGANLib.card import Card
+from SynthGANLib.data.degradations import in_words
 from SynthGANLib.errors import InputError
-from SynthGANLib.folders import check_target
-from SynthGANLib.model import Model
+from SynthGANLib.model.card import Card
+from SynthGANLib.model.folder import check_target
+from SynthGANLib.model.model import Model
 from SynthGANLib.recipes.base import Net, Recipe, Setup
 from SynthGANLib.regimes.base import Regime
 from SynthGANLib.training import checkpoint
 from SynthGANLib.training.cards import About, identifier, make_card, vector_shape, with_metrics
-from SynthGANLib.training.degradations import in_words
 from SynthGANLib.training.engine import BEST
 from SynthGANLib.training.record import Record, read_record
 from SynthGANLib.training.state import built
@@ -70,7 +70,7 @@ def export(
     run, out = Path(run), Path(out)
     record = read_record(run)
     if recipe is None:
-        from SynthGANLib.recipes import recipe as named
+        from SynthGANLib.recipes.registry import recipe as named
 
         recipe = named(record.recipe)
     setup = record.setup(recipe)

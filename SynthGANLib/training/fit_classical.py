@@ -17,16 +17,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from SynthGANLib.card import Card, MethodSpec, SourceSpec, SpatialSpec, TargetSpec, VectorSpec
 from SynthGANLib.classical.atlas import MOST_ATLASES, Atlas, check_choices, tensors_of
-from SynthGANLib.classical.regression import LocalRegression, local_features
-from SynthGANLib.classical.regression_fit import fit_mixture, fit_ridge
 from SynthGANLib.classical.tissue_echoes import check_contrasts
 from SynthGANLib.errors import CancelledError, InputError, UnfitInputError
-from SynthGANLib.geometry import Box, conform, resample_to
-from SynthGANLib.intensity import check_values, normaliser_from_json
-from SynthGANLib.model import Model
-from SynthGANLib.volume import Volume
+from SynthGANLib.image.geometry import Box, conform, resample_to
+from SynthGANLib.image.intensity import check_values, normaliser_from_json
+from SynthGANLib.image.volume import Volume
+from SynthGANLib.model.card import Card, MethodSpec, SourceSpec, SpatialSpec, TargetSpec, VectorSpec
+from SynthGANLib.model.model import Model
+from SynthGANLib.networks.regression import LocalRegression, local_features
+from SynthGANLib.training.regression_fit import fit_mixture, fit_ridge
 
 SOURCE_NORMALISER: Mapping[str, Any] = {"kind": "percentile", "low": 0.5, "high": 99.5, "clip": False}
 WINDOW: Mapping[str, Any] = {"kind": "window", "low": -1024.0, "high": 3071.0}

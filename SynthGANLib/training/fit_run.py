@@ -9,18 +9,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from SynthGANLib.data.cases import load_case
+from SynthGANLib.data.datalist import Case as Entry
+from SynthGANLib.data.datalist import DataList, read_datalist
+from SynthGANLib.data.faults import Progress, all_of
+from SynthGANLib.data.pairs import Comparison, PairReport
 from SynthGANLib.errors import InputError
-from SynthGANLib.model import Model
+from SynthGANLib.files import write_json
+from SynthGANLib.model.model import Model
 from SynthGANLib.recipes.base import FittedRecipe
-from SynthGANLib.training.before import write_pairs
-from SynthGANLib.training.cases import load_case
-from SynthGANLib.training.datalist import Case as Entry
-from SynthGANLib.training.datalist import DataList, read_datalist
-from SynthGANLib.training.faults import Progress, all_of
-from SynthGANLib.training.files import write_json
+from SynthGANLib.recipes.overrides import apply
 from SynthGANLib.training.fit_classical import Case, Options, Report, fit
-from SynthGANLib.training.overrides import apply
-from SynthGANLib.training.pairs import Comparison, PairReport
+from SynthGANLib.training.preflight import write_pairs
 
 NAME = "fit.json"
 MODEL = "model"

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from SynthGANLib.errors import SynthGANError
-from SynthGANLib.training.files import NotWrittenError, write_json, write_whole
+from SynthGANLib.files import NotWrittenError, write_json, write_whole
 
 
 class NotFiniteError(SynthGANError):

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from SynthGANLib.errors import InputError
-from SynthGANLib.training.files import write_text
+from SynthGANLib.files import write_text
 
 Picture = NDArray[np.uint8]
 """(rows, columns) grey or (rows, columns, 3) colour."""

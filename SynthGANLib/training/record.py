@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from SynthGANLib.errors import InputError
+from SynthGANLib.files import write_json
 from SynthGANLib.recipes.base import Recipe, Setup
-from SynthGANLib.training.files import write_json
-from SynthGANLib.training.overrides import apply
+from SynthGANLib.recipes.overrides import apply
 
 NAME = "run.json"
 FORMAT = 1

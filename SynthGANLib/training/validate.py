@@ -12,19 +12,19 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from SynthGANLib.card import Card
-from SynthGANLib.degrade import marked, random_squares
+from SynthGANLib.data.cases import Loaded
 from SynthGANLib.evaluation.metrics import PROTOCOLS as RULES
 from SynthGANLib.evaluation.metrics import evaluate
 from SynthGANLib.evaluation.similarity import LEAST_EXTENT, WINDOW
-from SynthGANLib.inference.synthesize import synthesize
-from SynthGANLib.model import Model
+from SynthGANLib.image.grid import stack_axes
+from SynthGANLib.image.volume import Volume
+from SynthGANLib.inference.pipeline import synthesize
+from SynthGANLib.model.card import Card
+from SynthGANLib.model.model import Model
 from SynthGANLib.networks.cascade import Inpainter
 from SynthGANLib.networks.sampler import Sampler
-from SynthGANLib.tiling import stack_axes
-from SynthGANLib.training.cases import Loaded
+from SynthGANLib.phantom.degrade import marked, random_squares
 from SynthGANLib.training.log import Picture
-from SynthGANLib.volume import Volume
 
 PROTOCOLS = {"HU": "synthrad2025", "SUVbw": "suv", "RGB": "rgb"}
 """Unit of the target -> protocol of its metrics; "mr" for all others."""

@@ -10,7 +10,7 @@ import numpy as np
 from torch import nn
 
 from SynthGANLib.errors import InputError
-from SynthGANLib.intensity import normaliser_from_json
+from SynthGANLib.image.intensity import normaliser_from_json
 from SynthGANLib.networks.cascade import Cascade, Inpainter
 from SynthGANLib.networks.sampler import Sampler
 from SynthGANLib.recipes.base import Net, Setup
@@ -106,11 +106,11 @@ def net_of(setup: Setup, networks: Mapping[str, nn.Module], network: nn.Module) 
 
 
 def _rebuilt(setup: Setup, networks: Mapping[str, nn.Module], network: nn.Module) -> Net:
-    from SynthGANLib.networks import NETWORKS
+    from SynthGANLib.networks.registry import NETWORKS, constructor
 
     kind = type(network).__name__
     if kind in NETWORKS:
-        wanted = inspect.signature(NETWORKS[kind]).parameters
+        wanted = inspect.signature(constructor(kind)).parameters
         if wanted and set(wanted) <= set(setup.networks):
             return Net(kind, {name: _plain(setup.networks[name]) for name in wanted})
         weights = {id(parameter) for parameter in network.parameters()}

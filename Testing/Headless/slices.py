@@ -20,9 +20,7 @@ EDGE_LETTERS = {"Axial": "RLAP", "Coronal": "RLSI", "Sagittal": "APSI"}
 class SliceView:
     """One slice view of a scene, of a given size and field of view, cut at one place of the patient."""
 
-    def __init__(
-        self, headless: Any, orientation: str, pixels: tuple[int, int], width_mm: float, centre: Any
-    ) -> None:
+    def __init__(self, headless: Any, orientation: str, pixels: tuple[int, int], width_mm: float, centre: Any) -> None:
         """
         Args:
             headless: the HeadlessSlicer whose nodes are shown.
@@ -53,11 +51,7 @@ class SliceView:
         source.Update()
         image = source.GetOutputDataObject(0)
         width, height, _ = image.GetDimensions()
-        rgba = (
-            vtk_to_numpy(image.GetPointData().GetScalars())
-            .reshape(height, width, -1)[::-1]
-            .astype(np.float32)
-        )
+        rgba = vtk_to_numpy(image.GetPointData().GetScalars()).reshape(height, width, -1)[::-1].astype(np.float32)
         opacity = rgba[..., 3:4] / 255.0
         return (rgba[..., :3] * opacity).round().astype(np.uint8)
 

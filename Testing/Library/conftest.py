@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from model_folders import head_like, identity_card, tiny_model
 
-from SynthGANLib.volume import write_volume
+from SynthGANLib.io.volumes import write_volume
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import pytest
 import slicer
 import vtk
 
-from SynthGANPanel import nodes, views
+from SynthGANPanel.scene import nodes, views
 from Testing.Mrml.scene_cases import nodes_of
 
 SHAPE = (6, 8, 10)  # z, y, x

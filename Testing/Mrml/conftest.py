@@ -16,8 +16,10 @@ for _folder in (str(ROOT / "SynthGAN"), str(ROOT)):  # the first as Slicer does 
 
 pytest.importorskip("slicer", reason="the slicer-core wheel is not installed (make test installs it)")
 
-from SynthGANLib.phantom import body_of, draw_head, simulate_ct, simulate_mr  # noqa: E402
-from SynthGANLib.volume import Volume  # noqa: E402
+from SynthGANLib.image.volume import Volume  # noqa: E402
+from SynthGANLib.phantom.anatomy import body_of  # noqa: E402
+from SynthGANLib.phantom.draw import draw_head  # noqa: E402
+from SynthGANLib.phantom.simulate import simulate_ct, simulate_mr  # noqa: E402
 from Testing.Headless.scene import HeadlessSlicer, open_scene  # noqa: E402
 from Testing.Mrml.scene_cases import nodes_of  # noqa: E402
 
@@ -66,9 +68,9 @@ def identity_model(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The folder of a model "MR to CT" whose voxels are exactly those of its input."""
     import torch
 
-    from SynthGANLib.card import Card, MethodSpec, SourceSpec, SpatialSpec, TargetSpec, VectorSpec
-    from SynthGANLib.model import Model
-    from SynthGANLib.networks import build
+    from SynthGANLib.model.card import Card, MethodSpec, SourceSpec, SpatialSpec, TargetSpec, VectorSpec
+    from SynthGANLib.model.model import Model
+    from SynthGANLib.networks.registry import build
 
     unchanged = {"kind": "identity", "scale": 1.0, "offset": 0.0}
     card = Card(

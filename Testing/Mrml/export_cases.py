@@ -16,9 +16,10 @@ import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
-from SynthGANLib.card import Card, MethodSpec, SourceSpec, SpatialSpec, TargetSpec, VectorSpec
-from SynthGANLib.grid import Affine, Array
-from SynthGANLib.volume import Volume, read_volume
+from SynthGANLib.image.grid import Affine, Array
+from SynthGANLib.image.volume import Volume
+from SynthGANLib.io.volumes import read_volume
+from SynthGANLib.model.card import Card, MethodSpec, SourceSpec, SpatialSpec, TargetSpec, VectorSpec
 from Testing.Headless.scene import add_volume
 
 LONG_AGO = datetime.datetime(2021, 3, 4, 5, 6, 7)
@@ -55,7 +56,7 @@ def card(kind: str) -> Card:
 
 def result_of(source: Any, array: Array, kind: str, ijk_to_ras: Array | None = None) -> Any:
     """The node that a synthesis from `source` leaves, holding `array` (z, y, x[, 3])."""
-    from SynthGANPanel import nodes
+    from SynthGANPanel.scene import nodes
 
     done = {"weights_sha256": "a1" * 32, "seed": 7, "device": "cpu", "versions": {"torch": "2.0"}, "warnings": ["One."]}
     record = nodes.provenance(source, card(kind), done, {"Mask": "none"})

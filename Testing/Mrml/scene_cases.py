@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from SynthGANLib.catalogue import Catalogue, bundled_folders
+from SynthGANLib.model.catalogue import Catalogue, bundled_folders
 
 
 def bundled_models() -> list[str]:

@@ -9,8 +9,8 @@ import pytest
 import slicer
 
 from SynthGANLib.evaluation.metrics import ct_regions, evaluate
-from SynthGANLib.volume import Volume
-from SynthGANPanel.nodes import volumeFromNode
+from SynthGANLib.image.volume import Volume
+from SynthGANPanel.scene.nodes import volumeFromNode
 from Testing.Headless.scene import add_volume
 from Testing.Mrml.scene_cases import bundled_models
 

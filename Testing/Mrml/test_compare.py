@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import slicer
 
-from SynthGANPanel import compare, difference, made, views, windows
-from SynthGANPanel.compareModes import Against, CompareMode
+from SynthGANPanel.comparison import compare, difference
+from SynthGANPanel.comparison.modes import Against, CompareMode
 from SynthGANPanel.failure import SynthesisError
+from SynthGANPanel.scene import temporaryNodes, views, windows
 from Testing.Mrml.compare_cases import add, everything, layout, synthetic, values
 
 __all__ = ["layout"]  # a fixture
@@ -81,7 +82,7 @@ def test_all_modes_in_a_row_and_one_step_back(scene: Any, trio: Any) -> None:
     before = everything(scene)
     for mode in (*MODES, *reversed(MODES)):
         assert compare.show(*trio, compare.Choices(mode))
-        kinds = {made.kindOf(node) for node in made.nodes(scene)}
+        kinds = {temporaryNodes.kindOf(node) for node in temporaryNodes.nodes(scene)}
         assert kinds <= {mode.value}, "what another mode made is still there"
     compare.restore(scene)
     assert everything(scene) == before
@@ -141,7 +142,7 @@ def test_layered_modes(scene: Any, layout: Any, trio: Any, against: Against) -> 
     assert compare.fade(scene) == 0.1
     compare.show(*trio, compare.Choices(CompareMode.CHECKERBOARD, against))
     board, foreground = layers(scene, "Red")
-    assert made.kindOf(board) == "checkerboard"
+    assert temporaryNodes.kindOf(board) == "checkerboard"
     assert board.GetName() == f"Checkerboard of {other.GetName()} and fake"
     assert foreground is None
 
@@ -164,11 +165,11 @@ def test_difference_shows_real_synthetic_and_map(scene: Any, trio: Any) -> None:
     assert shown[:2] == [reference, result]
     np.testing.assert_array_equal(slicer.util.arrayFromVolume(shown[2]), values(2) - values(3))
     assert difference.shownRange(shown[2]) == 300.0
-    legend = made.find(scene, "difference", "vtkMRMLColorLegendDisplayNode")
+    legend = temporaryNodes.find(scene, "difference", "vtkMRMLColorLegendDisplayNode")
     assert legend.GetMTime() > views.compositeNode(scene, "Yellow").GetMTime()  # else Slicer does not draw it
     compare.show(source, result, source, compare.Choices(CompareMode.SIDE_BY_SIDE))
     assert [layers(scene, view)[0] for view in compare.COLUMNS] == [source, result, source]
-    assert not made.nodes(scene)
+    assert not temporaryNodes.nodes(scene)
 
 
 def test_kept_difference_stays(scene: Any, trio: Any) -> None:
@@ -237,11 +238,11 @@ def test_volumes_removed_meanwhile(scene: Any, trio: Any, mode: CompareMode) -> 
     for node in trio:
         scene.RemoveNode(node)
     assert (compare.current(scene).source, compare.current(scene).result) == (None, None)
-    for node in made.nodes(scene)[::2]:
+    for node in temporaryNodes.nodes(scene)[::2]:
         scene.RemoveNode(node)
     compare.restore(scene)
     after = everything(scene)
-    assert not made.nodes(scene)
+    assert not temporaryNodes.nodes(scene)
     assert (after["layout"], after["crosshair"]) == (before["layout"], before["crosshair"])
     for view in ("Red", "Yellow"):
         assert after["views"][view]["background"] == before["views"][view]["background"]
@@ -292,7 +293,7 @@ def test_saved_and_loaded_while_comparing(
     compare.restore(scene)
     after = everything(scene)
     assert (after["layout"], after["crosshair"]) == (before["layout"], before["crosshair"])
-    assert not made.nodes(scene)
+    assert not temporaryNodes.nodes(scene)
     for view, state in before["views"].items():
         loaded = after["views"][view]
         names = [scene.GetNodeByID(loaded[layer]).GetName() for layer in ("background", "foreground")]
@@ -319,7 +320,7 @@ def test_closing_the_scene_ends_it(scene: Any, layout: Any, trio: Any) -> None:
     scene.Clear(False)
     assert compare.current(scene) is None
     compare.restore(scene)  # nothing to do, nothing to stumble over
-    assert not made.nodes(scene)
+    assert not temporaryNodes.nodes(scene)
 
 
 def test_scene_without_layout_is_left_alone(scene: Any) -> None:
@@ -332,7 +333,7 @@ def test_scene_without_layout_is_left_alone(scene: Any) -> None:
 
 
 def test_stopping_half_way_changes_nothing(scene: Any, trio: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("SynthGANPanel.resampling.VOXELS_AT_ONCE", 100)
+    monkeypatch.setattr("SynthGANPanel.scene.resampling.VOXELS_AT_ONCE", 100)
     before = everything(scene)
     for mode in (CompareMode.CHECKERBOARD, CompareMode.DIFFERENCE):
         steps = compare.steps(*trio, compare.Choices(mode))

@@ -12,10 +12,11 @@ import slicer
 import vtk
 from vtk.util.numpy_support import vtk_to_numpy
 
-from SynthGANPanel import annotation, compare, made, reveal, views
-from SynthGANPanel.compareModes import Against, CompareMode
+from SynthGANPanel.comparison import annotation, compare, reveal
+from SynthGANPanel.comparison.live import LiveComparison, Work
+from SynthGANPanel.comparison.modes import Against, CompareMode
 from SynthGANPanel.failure import SynthesisError
-from SynthGANPanel.liveComparison import LiveComparison, Work
+from SynthGANPanel.scene import temporaryNodes, views
 from Testing.Mrml.compare_cases import add, layout, synthetic, values
 
 __all__ = ["layout"]  # a fixture
@@ -228,7 +229,7 @@ def test_crosshair_goes_with_the_mouse_only_while_comparing(scene: Any, pair: An
 def test_profile_follows_its_line(scene: Any, pair: Any) -> None:
     live = LiveComparison(scene)
     live.show(*pair, None, compare.Choices(CompareMode.PROFILE))
-    table = made.find(scene, "profile", "vtkMRMLTableNode")
+    table = temporaryNodes.find(scene, "profile", "vtkMRMLTableNode")
     line = compare.current(scene).line
     lengths = [table.GetTable().GetValueByName(table.GetNumberOfRows() - 1, "Distance").ToDouble()]
     line.SetNthControlPointPositionWorld(1, *np.add(line.GetNthControlPointPositionWorld(0), (3, 0, 4)))
@@ -239,19 +240,19 @@ def test_profile_follows_its_line(scene: Any, pair: Any) -> None:
         scene.RemoveNode(node)
     line.SetNthControlPointPositionWorld(1, 0, 0, 0)  # nothing to sample, nothing to stumble over
     live.end()
-    assert not made.nodes(scene)
+    assert not temporaryNodes.nodes(scene)
 
 
 def test_checkerboard_follows_the_windows(scene: Any, pair: Any) -> None:
     live = LiveComparison(scene)
     live.show(*pair, None, compare.Choices(CompareMode.CHECKERBOARD, Against.SOURCE, cellMm=3.0))
-    board = made.find(scene, "checkerboard", "vtkMRMLVectorVolumeNode")
+    board = temporaryNodes.find(scene, "checkerboard", "vtkMRMLVectorVolumeNode")
     before = slicer.util.arrayFromVolume(board).copy()
     display = pair[1].GetDisplayNode()
     display.AutoWindowLevelOff()
     display.SetWindowLevelMinMax(5000, 6000)  # all of it becomes black
     after = slicer.util.arrayFromVolume(board)
-    assert made.find(scene, "checkerboard", "vtkMRMLVectorVolumeNode") is board
+    assert temporaryNodes.find(scene, "checkerboard", "vtkMRMLVectorVolumeNode") is board
     changed = np.any(before != after, axis=-1)
     assert 0.3 < changed.mean() < 0.7
     assert (after[changed] == 0).all()
@@ -279,7 +280,7 @@ def test_another_layout_by_the_user_ends_it(scene: Any, layout: Any, pair: Any) 
     assert compare.isShown(scene)  # a change of layout by the comparison itself is none by the user
     layout.SetViewArrangement(layout.SlicerLayoutConventionalView)
     assert not compare.isLeft(scene)
-    assert not made.nodes(scene)
+    assert not temporaryNodes.nodes(scene)
     assert layout.GetViewArrangement() == layout.SlicerLayoutConventionalView
 
 
@@ -312,9 +313,9 @@ def test_view_made_without_windows_looks_as_in_the_application(
     scene: Any, tmp_path: Path, view: str, letter: str, channel: int | None
 ) -> None:
     """A scene that is saved without the application is opened in it: its views keep name, letter and colour."""
-    made = views.sliceNode(scene, view)
-    assert (made.GetName(), made.GetLayoutName(), made.GetLayoutLabel()) == (view, view, letter)
-    color = np.array(made.GetLayoutColor())
+    node = views.sliceNode(scene, view)
+    assert (node.GetName(), node.GetLayoutName(), node.GetLayoutLabel()) == (view, view, letter)
+    color = np.array(node.GetLayoutColor())
     assert channel is None or color.argmax() == channel
     path = str(tmp_path / "scene.mrb")
     assert scene.WriteToMRB(path)

@@ -10,8 +10,9 @@ import slicer
 import vtk
 from vtk.util.numpy_support import numpy_to_vtk, vtk_to_numpy
 
-from SynthGANPanel import checkerboard, difference, profile, resampling, windows
+from SynthGANPanel.comparison import checkerboard, difference, profile
 from SynthGANPanel.failure import SynthesisError
+from SynthGANPanel.scene import resampling, windows
 from Testing.Mrml.compare_cases import SHAPE, add, oblique, register_legend, translation, values
 
 RAMP = np.array([3.0, -5.0, 7.0])  # per mm of R, A, S

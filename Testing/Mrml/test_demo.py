@@ -10,8 +10,10 @@ import pytest
 import slicer
 from PIL import Image
 
-from SynthGANLib.phantom import HEAD_LABELS, draw_head
-from SynthGANLib.volume import Volume, read_volume, write_volume
+from SynthGANLib.image.volume import Volume
+from SynthGANLib.io.volumes import read_volume, write_volume
+from SynthGANLib.phantom.draw import draw_head
+from SynthGANLib.phantom.tissues import HEAD_LABELS
 from Testing.Demo import demo
 from Testing.Demo.nodes import DIFFERENCE_WINDOW_HU
 from Testing.Headless.scene import load_scene, open_scene

@@ -16,8 +16,9 @@ import SimpleITK as sitk
 import slicer
 import vtk
 
-from SynthGANLib.grid import Affine
-from SynthGANLib.volume import Volume, read_volume
+from SynthGANLib.image.grid import Affine
+from SynthGANLib.image.volume import Volume
+from SynthGANLib.io.volumes import read_volume
 from Testing.Headless.scene import add_volume, lps_to_ras
 from Testing.Mrml.export_cases import (
     LONG_AGO,
@@ -41,7 +42,7 @@ def plain_source(scene: Any, affine: Affine | None = None, shape: tuple[int, int
 
 
 def export(node: Any, folder: Path, **choices: Any) -> Path:
-    from SynthGANPanel.dicomExport import exportDicom
+    from SynthGANPanel.export.dicom import exportDicom
 
     return exportDicom(node, folder, **choices)
 
@@ -181,7 +182,7 @@ def test_values_that_cannot_be_stored_are_refused(scene: Any, tmp_path: Path, va
 
 
 def test_the_word_is_drawn_into_one_corner_only(scene: Any, tmp_path: Path) -> None:
-    from SynthGANPanel.dicomPixels import textMask
+    from SynthGANPanel.export.dicomPixels import textMask
 
     shape = (2, 40, 60)
     for kind in KINDS:
@@ -198,7 +199,7 @@ def test_the_word_is_drawn_into_one_corner_only(scene: Any, tmp_path: Path) -> N
 
 
 def test_the_word_is_legible_and_has_to_fit(scene: Any, tmp_path: Path) -> None:
-    from SynthGANPanel.dicomPixels import textMask
+    from SynthGANPanel.export.dicomPixels import textMask
 
     letters, _ = textMask(512, 512)
     # The last letter is a C: a bar on the left, open on the right.
@@ -246,7 +247,7 @@ def test_only_results_are_marked_synthetic(scene: Any, tmp_path: Path) -> None:
 
 
 def test_a_python_without_pydicom_is_told(scene: Any, tmp_path: Path, monkeypatch: Any) -> None:
-    from SynthGANPanel import dicomExport
+    from SynthGANPanel.export import dicom as dicomExport
 
     node = result_of(plain_source(scene), values_for("CT", SHAPE), "CT")
     monkeypatch.setattr(dicomExport.importlib.util, "find_spec", lambda name: None)
@@ -271,7 +272,7 @@ def test_a_full_disk_leaves_nothing(scene: Any, tmp_path: Path, monkeypatch: Any
 
 
 def test_a_folder_that_cannot_be_renamed_leaves_nothing(scene: Any, tmp_path: Path, monkeypatch: Any) -> None:
-    from SynthGANPanel import dicomExport
+    from SynthGANPanel.export import dicom as dicomExport
 
     node = result_of(plain_source(scene), values_for("CT", SHAPE), "CT")
     rename = dicomExport.os.rename
@@ -287,7 +288,7 @@ def test_a_folder_that_cannot_be_renamed_leaves_nothing(scene: Any, tmp_path: Pa
 
 
 def test_it_ends_at_any_step_without_a_trace(scene: Any, tmp_path: Path) -> None:
-    from SynthGANPanel.dicomExport import DicomExport
+    from SynthGANPanel.export.dicom import DicomExport
 
     node = result_of(plain_source(scene), values_for("CT", SHAPE), "CT")
     steps = 0
@@ -326,7 +327,7 @@ def test_nothing_is_overwritten(scene: Any, tmp_path: Path) -> None:
 
 
 def test_a_result_that_changes_meanwhile_is_refused(scene: Any, tmp_path: Path) -> None:
-    from SynthGANPanel.dicomExport import DicomExport
+    from SynthGANPanel.export.dicom import DicomExport
 
     node = result_of(plain_source(scene), values_for("CT", SHAPE), "CT")
     run = DicomExport(node, tmp_path / "series")

@@ -10,7 +10,8 @@ import pydicom
 import pytest
 import vtk
 
-from SynthGANLib.volume import Volume, read_volume
+from SynthGANLib.image.volume import Volume
+from SynthGANLib.io.volumes import read_volume
 from Testing.Headless.scene import add_volume, lps_to_ras
 from Testing.Mrml.export_cases import (
     errors_of,
@@ -94,7 +95,7 @@ def test_every_image_names_the_one_at_its_place(source: Any, tmp_path: Path) -> 
 
 def test_a_part_of_the_source_names_the_right_images(source: Any, tmp_path: Path) -> None:
     node, lookup = source
-    from SynthGANPanel import nodes
+    from SynthGANPanel.scene import nodes
 
     part = nodes.ijkToRAS(node) @ np.array([[1, 0, 0, 2], [0, 1, 0, 3], [0, 0, 1, 2], [0, 0, 0, 1]], float)
     result = result_of(node, values_for("CT", (2, 6, 5)), "CT", part)
@@ -105,7 +106,7 @@ def test_a_part_of_the_source_names_the_right_images(source: Any, tmp_path: Path
 
 
 def test_slices_between_and_across_the_source(source: Any) -> None:
-    from SynthGANPanel.dicomSource import readSource
+    from SynthGANPanel.export.dicomSource import readSource
 
     node, lookup = source
     reading = readSource(node, lookup)

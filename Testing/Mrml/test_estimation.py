@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import slicer
 
-from SynthGANLib.catalogue import Catalogue, bundled_folders
-from SynthGANLib.estimate import remember, run_of
-from SynthGANLib.grid import Grid
+from SynthGANLib.image.grid import Grid
+from SynthGANLib.inference.estimate import remember, run_of
+from SynthGANLib.model.catalogue import Catalogue, bundled_folders
 
 
 @pytest.fixture(autouse=True)
@@ -32,7 +32,7 @@ def node(scene: Any) -> Any:
 
 
 def test_before_the_first_run_no_time_is_claimed(card: Any, node: Any) -> None:
-    from SynthGANPanel import estimation
+    from SynthGANPanel.runs import estimation
 
     text = estimation.describe(node, card)
     assert text.startswith("The time is known after the first synthesis")
@@ -44,7 +44,7 @@ def test_before_the_first_run_no_time_is_claimed(card: Any, node: Any) -> None:
 
 
 def test_after_a_run_time_memory_and_tiles_are_told(card: Any, node: Any) -> None:
-    from SynthGANPanel import estimation
+    from SynthGANPanel.runs import estimation
 
     facts = {"device": "cpu", "tile_cost": 88.0, "tile_budget": 3 * 2**28, "peak_memory": 2**30}
     grid = Grid((64, 128, 128), np.diag([-1.0, -1.0, 2.0, 1.0]))
@@ -60,7 +60,7 @@ def test_after_a_run_time_memory_and_tiles_are_told(card: Any, node: Any) -> Non
 
 
 def test_large_numbers_are_told_in_gigabytes() -> None:
-    from SynthGANPanel import estimation
+    from SynthGANPanel.runs import estimation
 
     assert estimation.describeBytes(5 * 2**29) == "2.5 GB"
     assert estimation.describeBytes(1000) == "0.1 GB"

@@ -17,8 +17,9 @@ import SimpleITK as sitk
 import slicer
 import vtk
 
-from SynthGANLib.grid import Affine
-from SynthGANLib.volume import Volume, read_volume, sitk_affine
+from SynthGANLib.image.grid import Affine
+from SynthGANLib.image.volume import Volume, sitk_affine
+from SynthGANLib.io.volumes import read_volume
 from Testing.Headless.scene import add_volume, lps_to_ras
 from Testing.Mrml.export_cases import oblique_affine, result_of, values_for
 
@@ -36,7 +37,7 @@ def result(scene: Any, kind: str = "CT", affine: Affine | None = None, dtype: An
 
 
 def export(node: Any, path: Path, overwrite: bool = False) -> Path:
-    from SynthGANPanel.fileExport import exportFile
+    from SynthGANPanel.export.files import exportFile
 
     return exportFile(node, path, overwrite)
 
@@ -102,7 +103,7 @@ def quaternion_matrix(head: bytes) -> np.ndarray:
 
 def test_every_orientation_of_the_axes(scene: Any) -> None:
     """Turns by 180 degrees are where a quaternion from a matrix goes wrong."""
-    from SynthGANPanel.fileExport import niftiHeader
+    from SynthGANPanel.export.files import niftiHeader
 
     for axes, flips in itertools.product(itertools.permutations(range(3)), itertools.product((1.0, -1.0), repeat=3)):
         affine = np.eye(4)
@@ -193,7 +194,7 @@ def test_paths_that_cannot_be_written_to(scene: Any, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_it_ends_at_any_step_without_a_trace(scene: Any, tmp_path: Path, suffix: str) -> None:
-    from SynthGANPanel.fileExport import FileExport
+    from SynthGANPanel.export.files import FileExport
 
     node, values = result(scene)
     path = tmp_path / f"ct{suffix}"
@@ -215,7 +216,8 @@ def test_it_ends_at_any_step_without_a_trace(scene: Any, tmp_path: Path, suffix:
 
 @pytest.mark.parametrize("failing", [1, 3, "record"])
 def test_a_full_disk_leaves_everything_as_it_was(scene: Any, tmp_path: Path, monkeypatch: Any, failing: Any) -> None:
-    from SynthGANPanel import exportRecord, fileExport
+    from SynthGANPanel.export import files as fileExport
+    from SynthGANPanel.export import record as exportRecord
 
     node, _values = result(scene)
     (tmp_path / "ct.nrrd").write_text("mine")
@@ -251,7 +253,7 @@ def test_a_full_disk_leaves_everything_as_it_was(scene: Any, tmp_path: Path, mon
 
 
 def test_names_for_every_system(tmp_path: Path) -> None:
-    from SynthGANPanel.exportRecord import freePath, safeName
+    from SynthGANPanel.export.record import freePath, safeName
 
     assert safeName("T1: a/b\\c?") == "T1_ a_b_c_"
     assert safeName("..") == "Result"

@@ -45,8 +45,8 @@ def segmentation(scene: Any, volume: Any) -> Any:
 
 def on_grid(mask: Any, volume: Any) -> np.ndarray:
     """The mask's voxels on the grid of the volume node (nearest)."""
-    from SynthGANLib.resampling import resample_to
-    from SynthGANPanel import nodes
+    from SynthGANLib.image.resampling import resample_to
+    from SynthGANPanel.scene import nodes
 
     reference = nodes.volumeFromNode(volume)
     return resample_to(mask, reference.grid, fill=0, interpolation="nearest").array
@@ -64,7 +64,7 @@ BRAIN, SKULL = np.s_[2:6, 3:8, 4:9], np.s_[5:9, 6:11, 1:6]
 
 @pytest.mark.parametrize(("segment", "boxes"), [("brain", [BRAIN]), ("skull", [SKULL]), ("", [BRAIN, SKULL])])
 def test_segment_covers_exactly_its_voxels(segmentation: Any, volume: Any, segment: str, boxes: list[Any]) -> None:
-    from SynthGANPanel import masks
+    from SynthGANPanel.scene import masks
 
     before = segmentation.GetMTime()
     found = masks.maskFromNode(segmentation, volume, segment)
@@ -73,7 +73,7 @@ def test_segment_covers_exactly_its_voxels(segmentation: Any, volume: Any, segme
 
 
 def test_segment_under_another_transform_moves_with_it(scene: Any, segmentation: Any, volume: Any) -> None:
-    from SynthGANPanel import masks
+    from SynthGANPanel.scene import masks
 
     shift = np.eye(4)
     shift[:3, 3] = oblique()[:3, 0] * 2  # two voxels along i
@@ -85,8 +85,8 @@ def test_segment_under_another_transform_moves_with_it(scene: Any, segmentation:
 
 
 def test_segments_are_listed_and_faults_named(scene: Any, segmentation: Any, volume: Any) -> None:
-    from SynthGANPanel import masks
     from SynthGANPanel.failure import SynthesisError
+    from SynthGANPanel.scene import masks
 
     assert masks.segments(segmentation) == [("brain", "brain"), ("skull", "skull")]
     assert masks.segments(volume) == []
@@ -112,7 +112,7 @@ def roi(scene: Any, volume: Any, low: Any, high: Any) -> Any:
 
 
 def test_region_takes_whole_voxels(scene: Any, volume: Any) -> None:
-    from SynthGANPanel import regions
+    from SynthGANPanel.scene import regions
 
     assert regions.voxelsInRoi(roi(scene, volume, (2, 3, 4), (9, 7, 8)), volume) == np.s_[4:8, 3:7, 2:9]
     beyond = roi(scene, volume, (-5, 3, 4), (9, 70, 8))
@@ -120,7 +120,7 @@ def test_region_takes_whole_voxels(scene: Any, volume: Any) -> None:
 
 
 def test_region_that_fits_takes_the_whole_volume(scene: Any, volume: Any) -> None:
-    from SynthGANPanel import regions
+    from SynthGANPanel.scene import regions
 
     node = scene.AddNewNodeByClass("vtkMRMLMarkupsROINode", "all")
     regions.fitRoi(node, volume)
@@ -128,8 +128,8 @@ def test_region_that_fits_takes_the_whole_volume(scene: Any, volume: Any) -> Non
 
 
 def test_region_beside_the_volume_is_refused(scene: Any, volume: Any) -> None:
-    from SynthGANPanel import regions
     from SynthGANPanel.failure import SynthesisError
+    from SynthGANPanel.scene import regions
 
     with pytest.raises(SynthesisError, match="'part' lies outside the input volume 'head'"):
         regions.voxelsInRoi(roi(scene, volume, (200, 3, 4), (220, 7, 8)), volume)
@@ -137,7 +137,7 @@ def test_region_beside_the_volume_is_refused(scene: Any, volume: Any) -> None:
 
 def test_region_s_result_lies_on_the_input_s_voxels(scene: Any, logic: Any, volume: Any, identity_model: str) -> None:
     """Through the real worker: the result has the region's voxels of the input, at their place."""
-    from SynthGANPanel import nodes
+    from SynthGANPanel.scene import nodes
 
     part = roi(scene, volume, (2, 3, 1), (12, 11, 9))
     result = logic.synthesize(volume, model=identity_model, roi=part, device="cpu")
@@ -152,8 +152,8 @@ def test_region_s_result_lies_on_the_input_s_voxels(scene: Any, logic: Any, volu
 def test_model_of_another_modality_is_refused_and_accepted_on_demand(
     scene: Any, logic: Any, volume: Any, identity_model: str
 ) -> None:
-    from SynthGANPanel import nodes
     from SynthGANPanel.failure import SynthesisError
+    from SynthGANPanel.scene import nodes
 
     entry = slicer.vtkCodedEntry()
     entry.SetValueSchemeMeaning(*nodes.QUANTITIES["HU"][0])
@@ -166,7 +166,7 @@ def test_model_of_another_modality_is_refused_and_accepted_on_demand(
 
 
 def test_hierarchy_says_the_modality(scene: Any, volume: Any) -> None:
-    from SynthGANPanel import inputChecks
+    from SynthGANPanel.scene import inputChecks
 
     hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
     assert inputChecks.modalityOf(volume) == ""

@@ -13,12 +13,13 @@ import slicer
 import vtk
 
 from SynthGANLib.evaluation.assess import assess
-from SynthGANLib.volume import Volume
+from SynthGANLib.image.volume import Volume
 from Testing.Mrml.scene_cases import nodes_of, state_of
 
 
 def add(volume: Volume, name: str, array: Any = None) -> Any:
-    from SynthGANPanel import nodes, selftest
+    from SynthGANPanel import selftest
+    from SynthGANPanel.scene import nodes
 
     array = volume.array if array is None else array
     node = selftest.addVolume(np.ascontiguousarray(array), nodes.RAS_TO_LPS @ volume.affine, name)
@@ -31,7 +32,7 @@ def add(volume: Volume, name: str, array: Any = None) -> Any:
 
 def moved(node: Any, degrees: float) -> Any:
     """A new linear transform above a node; the voxels are placed so that the world sees no difference."""
-    from SynthGANPanel import nodes
+    from SynthGANPanel.scene import nodes
 
     turn = vtk.vtkTransform()
     turn.RotateX(degrees)
@@ -61,19 +62,19 @@ def images(scene: Any, head: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.fixture
 def measure() -> Any:
-    from SynthGANPanel import quality
+    from SynthGANPanel.quality.measurement import measurement
 
-    return quality.measure
+    return measurement.measure
 
 
 def rows(table: Any) -> dict[tuple[str, str], dict[str, Any]]:
-    from SynthGANPanel import qualityTable
+    from SynthGANPanel.quality.measurement import table as qualityTable
 
     return {(row["Metric"], row["Tissue"]): row for row in qualityTable.rowsOf(table)}
 
 
 def made(result: Any) -> list[Any]:
-    from SynthGANPanel import qualityNodes
+    from SynthGANPanel.quality.measurement import nodes as qualityNodes
 
     return qualityNodes.allOf(result)
 
@@ -85,7 +86,9 @@ def children(hierarchy: Any, item: int) -> list[str]:
 
 
 def test_table_and_plots_hold_the_librarys_numbers(images: dict[str, Any], measure: Any, headless: Any) -> None:
-    from SynthGANPanel import nodes, qualityPlots, qualityTable
+    from SynthGANPanel.quality.measurement import plots as qualityPlots
+    from SynthGANPanel.quality.measurement import table as qualityTable
+    from SynthGANPanel.scene import nodes
 
     hierarchy = headless.subject_hierarchy
     study = hierarchy.CreateStudyItem(hierarchy.GetSceneItemID(), "study")
@@ -153,7 +156,7 @@ def test_a_reference_under_a_transform_lies_where_the_world_sees_it(images: dict
 def test_a_second_measurement_replaces_the_first_and_nothing_else(
     images: dict[str, Any], measure: Any, scene: Any
 ) -> None:
-    from SynthGANPanel import qualityNodes
+    from SynthGANPanel.quality.measurement import nodes as qualityNodes
 
     table = measure(images["result"], referenceNode=images["reference"])
     copy = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTableNode", "mine")
@@ -287,8 +290,8 @@ def test_units_and_sources_that_are_unknown_are_told(images: dict[str, Any], mea
 def test_a_failed_store_takes_back_what_it_added(
     images: dict[str, Any], measure: Any, scene: Any, monkeypatch: Any
 ) -> None:
-    from SynthGANPanel import qualityPlots
     from SynthGANPanel.failure import SynthesisError
+    from SynthGANPanel.quality.measurement import plots as qualityPlots
 
     def fail(*arguments: Any) -> None:
         raise SynthesisError("The plot could not be made.")
@@ -301,7 +304,7 @@ def test_a_failed_store_takes_back_what_it_added(
 
 
 def test_numbers_are_rounded_for_reading_only() -> None:
-    from SynthGANPanel import qualityTable
+    from SynthGANPanel.quality.measurement import table as qualityTable
 
     assert qualityTable.rounded(33.123456789) == 33.1235
     assert qualityTable.rounded(-1023.9999999) == -1024.0

@@ -13,7 +13,7 @@ import slicer
 import vtk
 from vtk.util.numpy_support import vtk_to_numpy
 
-from SynthGANLib.volume import Volume
+from SynthGANLib.image.volume import Volume
 from Testing.Headless.scene import add_volume
 from Testing.Mrml.scene_cases import nodes_of
 

@@ -11,7 +11,7 @@ import pytest
 import slicer
 import vtk
 
-from SynthGANLib.volume import Volume
+from SynthGANLib.image.volume import Volume
 from Testing.Headless.scene import add_volume, load_scene, open_scene, save_scene
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from SynthGANLib.volume import Volume
+from SynthGANLib.image.volume import Volume
 from SynthGANPanel.failure import SynthesisError
 from Testing.Headless.scene import add_volume
 from Testing.Mrml.scene_cases import state_of

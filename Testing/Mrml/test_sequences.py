@@ -38,7 +38,7 @@ def sequence(scene: Any) -> Any:
 
 
 def test_every_frame_is_synthesized(scene: Any, logic: Any, sequence: Any, identity_model: str) -> None:
-    from SynthGANPanel import sequences
+    from SynthGANPanel.runs import sequences
 
     browser, proxy = sequence
     heard: list[float] = []
@@ -85,7 +85,7 @@ def test_a_volume_without_a_sequence_is_told(scene: Any, logic: Any, identity_mo
 
 def test_studies(scene: Any, identity_model: str, logic: Any) -> None:
     """The volumes of one study are sorted into those the model can take and the others, with the reason."""
-    from SynthGANPanel import request, studies
+    from SynthGANPanel.runs import request, studies
     from SynthGANPanel.selftest import addVolume
 
     hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)

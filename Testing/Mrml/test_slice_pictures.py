@@ -9,8 +9,8 @@ import pytest
 import slicer
 import vtk
 
-from SynthGANLib.volume import Volume
-from SynthGANPanel import compare
+from SynthGANLib.image.volume import Volume
+from SynthGANPanel.comparison import compare
 from Testing.Headless.scene import add_volume
 from Testing.Headless.slices import ORIENTATIONS, SliceView, bounds_centre, extent
 

@@ -56,8 +56,8 @@ def scene(app):
 @pytest.fixture(autouse=True)
 def userData(monkeypatch, tmp_path):
     """The user's data folder is a new one, in which the terms of the bundled models are accepted."""
-    from SynthGANLib.catalogue import Catalogue
-    from SynthGANLib.terms import accept
+    from SynthGANLib.model.catalogue import Catalogue
+    from SynthGANLib.model.consent import accept
 
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
     for entry in Catalogue().models():

@@ -7,7 +7,8 @@ import pytest
 import slicer
 from panelCases import addVolume, nodeState, waitUntil
 
-from SynthGANPanel import compare, nodes
+from SynthGANPanel.comparison import compare
+from SynthGANPanel.scene import nodes
 
 
 @pytest.fixture

@@ -8,8 +8,9 @@ import pytest
 import slicer
 from panelCases import addVolume, nodeState, waitUntil
 
-from SynthGANPanel import compare, difference, made, views
-from SynthGANPanel.compareModes import Against, CompareMode
+from SynthGANPanel.comparison import compare, difference
+from SynthGANPanel.comparison.modes import Against, CompareMode
+from SynthGANPanel.scene import temporaryNodes, views
 
 ROOT = Path(__file__).resolve().parents[2]
 FOUR_UP = slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpView
@@ -22,8 +23,8 @@ class Panel:
     def __init__(self, app):
         import qt
 
-        from SynthGANPanel.compareSection import CompareSection
         from SynthGANPanel.parameters import SynthGANParameterNode
+        from SynthGANPanel.sections.compareSection import CompareSection
 
         self.node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScriptedModuleNode", "parameters")
         self.parameters = SynthGANParameterNode(self.node)
@@ -153,9 +154,9 @@ def test_modes_change_while_comparing(pair, scene):
     for mode in CompareMode:
         pair.choose(mode.label())
         waitUntil(lambda mode=mode: compare.current(scene).mode is mode and not pair.section.live.isWorking)
-        assert {made.kindOf(node) for node in made.nodes(scene)} <= {mode.value}
+        assert {temporaryNodes.kindOf(node) for node in temporaryNodes.nodes(scene)} <= {mode.value}
     pair.ui.compareButton.click()
-    assert not made.nodes(scene)
+    assert not temporaryNodes.nodes(scene)
     assert scene.GetFirstNodeByClass("vtkMRMLLayoutNode").GetViewArrangement() == FOUR_UP
 
 
@@ -190,19 +191,19 @@ def test_cell_size_takes_effect_when_it_rests(pair, scene):
     pair.ui.compareCellSlider.value = 3
     pair.ui.compareButton.click()
     waitUntil(lambda: compare.isShown(scene))
-    board = made.find(scene, "checkerboard", "vtkMRMLVectorVolumeNode")
+    board = temporaryNodes.find(scene, "checkerboard", "vtkMRMLVectorVolumeNode")
     before = slicer.util.arrayFromVolume(board).copy()
     pair.ui.compareCellSlider.value = 5
     np.testing.assert_array_equal(slicer.util.arrayFromVolume(board), before)
     waitUntil(lambda: np.any(slicer.util.arrayFromVolume(board) != before))
-    assert made.find(scene, "checkerboard", "vtkMRMLVectorVolumeNode") is board
+    assert temporaryNodes.find(scene, "checkerboard", "vtkMRMLVectorVolumeNode") is board
 
 
 def test_checkerboard_follows_a_window(pair, scene):
     pair.choose("Checkerboard")
     pair.ui.compareButton.click()
     waitUntil(lambda: compare.isShown(scene))
-    board = made.find(scene, "checkerboard", "vtkMRMLVectorVolumeNode")
+    board = temporaryNodes.find(scene, "checkerboard", "vtkMRMLVectorVolumeNode")
     before = slicer.util.arrayFromVolume(board).copy()
     pair.volumes[0].GetDisplayNode().SetAutoWindowLevel(False)
     pair.volumes[0].GetDisplayNode().SetWindowLevelMinMax(1000, 2000)
@@ -210,8 +211,8 @@ def test_checkerboard_follows_a_window(pair, scene):
 
 
 def test_long_computation_can_be_cancelled(pair, scene, monkeypatch):
-    monkeypatch.setattr("SynthGANPanel.resampling.VOXELS_AT_ONCE", 1)
-    monkeypatch.setattr("SynthGANPanel.liveComparison.STEP_SECONDS", 0.0)
+    monkeypatch.setattr("SynthGANPanel.scene.resampling.VOXELS_AT_ONCE", 1)
+    monkeypatch.setattr("SynthGANPanel.comparison.live.STEP_SECONDS", 0.0)
     pair.choose("Checkerboard")
     pair.ui.compareButton.click()
     assert not compare.isShown(scene)
@@ -223,7 +224,7 @@ def test_long_computation_can_be_cancelled(pair, scene, monkeypatch):
     assert pair.ui.compareButton.text == "Compare"
     slicer.app.processEvents()
     assert not compare.isShown(scene)
-    assert not made.nodes(scene)
+    assert not temporaryNodes.nodes(scene)
     pair.ui.compareButton.click()
     waitUntil(lambda: compare.isShown(scene))
 
@@ -237,7 +238,7 @@ def test_difference_asks_for_a_reference_then_shows_it(pair, scene):
     assert not pair.ui.compareKeepButton.enabled
     pair.ui.compareButton.click()
     waitUntil(lambda: compare.isShown(scene))
-    shown = made.find(scene, "difference", "vtkMRMLScalarVolumeNode")
+    shown = temporaryNodes.find(scene, "difference", "vtkMRMLScalarVolumeNode")
     assert shown.GetName() == "head synthetic CT minus ct"
     pair.ui.compareRangeSpinBox.value = 70
     assert difference.shownRange(shown) == 70
@@ -273,7 +274,7 @@ def test_blinking(pair, scene):
 def test_line_moves_the_plot(pair, scene):
     pair.choose("Line profile")
     pair.ui.compareButton.click()
-    table = made.find(scene, "profile", "vtkMRMLTableNode")
+    table = temporaryNodes.find(scene, "profile", "vtkMRMLTableNode")
     rows = table.GetNumberOfRows()
     line = compare.current(scene).line
     line.SetNthControlPointPositionWorld(1, *np.add(line.GetNthControlPointPositionWorld(0), (0.0, 1.0, 0.0)))
@@ -316,7 +317,7 @@ def test_another_layout_ends_the_comparison(pair, scene):
     layout.SetViewArrangement(layout.SlicerLayoutConventionalView)
     assert pair.ui.compareButton.text == "Compare"
     waitUntil(lambda: not compare.isLeft(scene))
-    assert not made.nodes(scene)
+    assert not temporaryNodes.nodes(scene)
     assert layout.GetViewArrangement() == layout.SlicerLayoutConventionalView
 
 
@@ -364,7 +365,7 @@ def test_removed_volumes_do_not_trip_it(pair, scene):
         slicer.app.processEvents()
     assert pair.ui.compareButton.text == "Back to the former layout"
     pair.ui.compareButton.click()
-    assert not made.nodes(scene)
+    assert not temporaryNodes.nodes(scene)
     assert not pair.ui.compareButton.enabled
 
 

@@ -7,10 +7,11 @@ import pytest
 import slicer
 from panelCases import addVolume, waitUntil
 
-from SynthGANLib.card import MethodSpec, SourceSpec, SpatialSpec, TargetSpec
-from SynthGANPanel import compare, nodes, views
+from SynthGANLib.model.card import MethodSpec, SourceSpec, SpatialSpec, TargetSpec
+from SynthGANPanel.comparison import compare
+from SynthGANPanel.scene import nodes, views
 
-LIBRARY_TESTS = str(Path(__file__).resolve().parents[1] / "Library")
+LIBRARY_TESTS = str(Path(__file__).resolve().parents[1] / "Library" / "helpers")
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 GREY, INVERTED_GREY = "vtkMRMLColorTableNodeGrey", "vtkMRMLColorTableNodeInvertedGrey"
 
@@ -57,7 +58,7 @@ def shelve(userData, monkeypatch):
     monkeypatch.syspath_prepend(LIBRARY_TESTS)
     from model_folders import network_card, tiny_model
 
-    from SynthGANLib.catalogue import user_folder
+    from SynthGANLib.model.catalogue import user_folder
 
     def save(source, target):
         before, after = SOURCES[source], TARGETS[target]
@@ -153,7 +154,7 @@ def checkLook(result, target):
 
 def checkVoxels(result, model, source):
     """Bit by bit what the library makes of the same volume."""
-    from SynthGANLib.inference import synthesize
+    from SynthGANLib.inference.pipeline import synthesize
 
     voxels, wanted = slicer.util.arrayFromVolume(result), synthesize(source, model, device="cpu")
     assert wanted.unit == model.card.target.unit
@@ -166,7 +167,7 @@ def checkVoxels(result, model, source):
 @pytest.mark.slow
 @pytest.mark.parametrize(("source", "target"), DIRECTIONS, ids=[f"{a} to {b}" for a, b in DIRECTIONS])
 def test_direction_by_clicks(shelve, panel, source, target):
-    from SynthGANLib.volume import Volume
+    from SynthGANLib.image.volume import Volume
 
     model = shelve(source, target)
     panel.reloadModels()
@@ -208,7 +209,7 @@ def test_vessel_tree_as_a_label_map(shelve, panel):
 
 @pytest.mark.slow
 def test_generator_by_clicks_without_an_input(shelve, panel):
-    from SynthGANPanel import request
+    from SynthGANPanel.runs import request
 
     model = shelve("nothing", "fundus")
     panel.reloadModels()

@@ -13,10 +13,11 @@ import pytest
 import slicer
 from panelCases import addVolume, waitUntil
 
-from SynthGANLib.catalogue import Catalogue, user_folder
-from SynthGANPanel import environment, qualityTable
-from SynthGANPanel.compareModes import CompareMode
+from SynthGANLib.model.catalogue import Catalogue, user_folder
+from SynthGANPanel import environment
+from SynthGANPanel.comparison.modes import CompareMode
 from SynthGANPanel.parameters import Device, ExportFormat
+from SynthGANPanel.quality.measurement import table as qualityTable
 
 HERE = Path(__file__).resolve().parent
 INTERFACES = HERE.parents[1] / "SynthGAN" / "Resources" / "UI"
@@ -51,7 +52,7 @@ def folder(panel, tmp_path):
     """An empty folder to export to; the application forgets it afterwards."""
     import qt
 
-    from SynthGANPanel.exportSection import FOLDER_SETTING
+    from SynthGANPanel.sections.exportSection import FOLDER_SETTING
 
     made = tmp_path / "out"
     made.mkdir()
@@ -235,7 +236,7 @@ def measure(panel):
 
 def addMask(result, name, voxels):
     """A label map on the result's grid, 1 at these voxels (slices z, y, x)."""
-    from SynthGANPanel import nodes
+    from SynthGANPanel.scene import nodes
 
     node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode", name)
     array = np.zeros((6, 7, 8), np.uint8)
@@ -247,7 +248,7 @@ def addMask(result, name, voxels):
 
 def test_only_voxels_of_the_mask_are_measured(panel, result):
     """Inside the mask the reference is 10 HU away, outside 500: the real child process finds 10."""
-    from SynthGANPanel import nodes
+    from SynthGANPanel.scene import nodes
 
     inside = addMask(result, "marked", (slice(1, 5), slice(2, 6), slice(1, 4)))
     away = np.where(inside, 10, 500).astype(np.float32)

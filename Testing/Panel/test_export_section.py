@@ -20,8 +20,8 @@ class Panel:
     def __init__(self, folder):
         import qt
 
-        from SynthGANPanel.exportSection import ExportSection
         from SynthGANPanel.parameters import SynthGANParameterNode
+        from SynthGANPanel.sections.exportSection import ExportSection
 
         node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScriptedModuleNode", "parameters")
         self.parameters = SynthGANParameterNode(node)
@@ -156,7 +156,7 @@ def test_a_second_export_goes_beside_the_first(panel, result):
 @pytest.fixture
 def slowly(monkeypatch):
     """One slice between two looks at the event loop."""
-    from SynthGANPanel import exportRun
+    from SynthGANPanel.export import run as exportRun
 
     monkeypatch.setattr(exportRun.ExportRun.step, "__defaults__", (0.0,))
 
@@ -222,7 +222,7 @@ def test_a_source_that_is_gone_is_not_taken_for_one_without_dicom(panel, result)
 
 
 def test_a_renamed_source_is_found_and_another_node_is_not(panel, result):
-    from SynthGANPanel import exportRecord
+    from SynthGANPanel.export import record as exportRecord
 
     source = sourceOf(result)
     source.SetName("renamed")
@@ -254,7 +254,7 @@ def test_the_folder_is_remembered_by_the_application_and_not_by_the_scene(panel,
     again = tmp_path / "again"
     again.mkdir()
     panel.ui.exportFolderButton.directory = str(again)
-    from SynthGANPanel.exportSection import ExportSection
+    from SynthGANPanel.sections.exportSection import ExportSection
 
     assert ExportSection._startFolder() == str(again)
     node = panel.parameters.parameterNode

@@ -9,8 +9,11 @@ import pytest
 import slicer
 from panelCases import addVolume, isAlive, nodeState, waitUntil
 
-from SynthGANPanel import environment, jobs, nodes, request, selftest
+from SynthGANPanel import environment, selftest
 from SynthGANPanel.failure import SynthesisError
+from SynthGANPanel.runs import request
+from SynthGANPanel.runs import workerProcess as jobs
+from SynthGANPanel.scene import nodes
 
 FAULTS = {
     "refuse": "The volume is constant: every voxel is 0. Choose another volume.",
@@ -113,7 +116,7 @@ def test_job_that_cannot_be_told_ends_the_run(ready, worker, app, monkeypatch):
 
 
 def test_full_disk_is_told(ready, worker, monkeypatch):
-    from SynthGANPanel import raster
+    from SynthGANPanel.runs import raster
 
     def full(array, affine):
         raise OSError(28, "No space left on device")

@@ -8,7 +8,7 @@ import pytest
 import slicer
 from panelCases import addVolume, waitUntil
 
-from SynthGANPanel import nodes
+from SynthGANPanel.scene import nodes
 
 
 @pytest.fixture
@@ -104,7 +104,7 @@ def test_segment_is_chosen_and_reaches_the_worker(ready, head, worker):
 
 
 def test_new_region_is_the_whole_volume_and_cuts_when_drawn(ready, head, worker):
-    from SynthGANPanel import regions
+    from SynthGANPanel.scene import regions
 
     ready.ui.roiSelector.choose("Create new Region")
     roi = ready._parameterNode.roi
@@ -124,7 +124,7 @@ def generator(ready, monkeypatch):
     entry = ready.models["tissue-mr-ct"]
     card = dataclasses.replace(entry.card, source=dataclasses.replace(entry.card.source, modality="NOISE"))
     ready.models["tissue-mr-ct"] = dataclasses.replace(entry, card=card)
-    from SynthGANPanel import request
+    from SynthGANPanel.runs import request
 
     monkeypatch.setattr(request, "findCard", lambda model: card)
     ready.refresh()

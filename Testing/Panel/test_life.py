@@ -10,7 +10,7 @@ import pytest
 import slicer
 from panelCases import isAlive, waitUntil
 
-from SynthGANPanel import synthesis
+from SynthGANPanel.runs import synthesis
 
 HERE = Path(__file__).resolve().parent
 
@@ -106,7 +106,7 @@ def test_reloading_the_module_ends_the_run(running, head):
     fresh = slicer.modules.SynthGANWidget
     assert fresh is not panel
     assert fresh.ui.inputSelector.currentNode() is head
-    assert sys.modules["SynthGANPanel.synthesis"] is fresh.logic.synthesize.__globals__["synthesis"]
+    assert sys.modules["SynthGANPanel.runs.synthesis"] is fresh.logic.synthesize.__globals__["synthesis"]
 
 
 def test_closing_the_application_ends_the_run(running, app):
@@ -122,7 +122,7 @@ def test_end_of_the_application_without_goodbye_ends_the_worker(tmp_path):
     script = f"""
 import os, sys, time
 sys.path[:0] = {[str(HERE), str(HERE.parent.parent), str(HERE.parent.parent / "SynthGAN")]!r}
-from SynthGANPanel.jobs import WorkerProcess
+from SynthGANPanel.runs.workerProcess import WorkerProcess
 command = [sys.executable, {str(HERE / "fakeWorker.py")!r}, "slow", {str(note)!r}]
 process = WorkerProcess(command, {{"input": ""}}, dict(os.environ), {str(tmp_path)!r})
 while not os.path.exists({str(note)!r}) or not process.poll():

@@ -12,8 +12,8 @@ import pytest
 import slicer
 from panelCases import waitUntil
 
-from SynthGANLib.catalogue import Catalogue, user_folder
-from SynthGANPanel import modelManager
+from SynthGANLib.model.catalogue import Catalogue, user_folder
+from SynthGANPanel.runs import modelManager
 
 
 @pytest.fixture
@@ -90,7 +90,7 @@ def test_terms_are_accepted_once_and_recorded(panel, head, worker, userData):
 def test_time_on_this_computer_is_told_after_the_first_run(panel):
     import dataclasses
 
-    from SynthGANLib.estimate import Run, remember, this_machine
+    from SynthGANLib.inference.estimate import Run, remember, this_machine
 
     panel._parameterNode.modelId = "tissue-mr-ct"
     assert not panel.ui.modelTimeLabel.visible

@@ -65,7 +65,7 @@ def test_own_models_are_offered_and_damaged_ones_explained(panel, head):
 
 def test_opening_the_panel_loads_nothing_heavy():
     """Slicer imports the module at every start, and the panel opens before anything is installed."""
-    script = Path(__file__).resolve().parents[1] / "Benchmarks" / "panel_opening.py"
+    script = Path(__file__).resolve().parents[2] / "Tools" / "Benchmarks" / "panel_opening.py"
     done = subprocess.run([sys.executable, str(script)], stdout=subprocess.PIPE, text=True, check=True)
     answer = json.loads(done.stdout.splitlines()[-1])
     assert answer["loaded"] == []

@@ -5,8 +5,11 @@ import pytest
 import slicer
 from panelCases import addVolume, waitUntil
 
-from SynthGANLib.catalogue import Catalogue, user_folder
-from SynthGANPanel import compare, estimation, masks, nodes, qualityPlots, regions, synthesis
+from SynthGANLib.model.catalogue import Catalogue, user_folder
+from SynthGANPanel.comparison import compare
+from SynthGANPanel.quality.measurement import plots as qualityPlots
+from SynthGANPanel.runs import estimation, synthesis
+from SynthGANPanel.scene import masks, nodes, regions
 
 
 @pytest.fixture
@@ -117,9 +120,7 @@ def test_an_installed_model_is_replaced_on_request(panel, monkeypatch):
     source, asked = str(Catalogue().find("tissue-mr-ct")), []
 
     def install(answer):
-        monkeypatch.setattr(
-            slicer.util, "confirmOkCancelDisplay", lambda text, **options: asked.append(text) or answer
-        )
+        monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", lambda text, **options: asked.append(text) or answer)
         panel.ui.installSourceEdit.text = source
         panel.ui.installModelButton.click()
         waitUntil(lambda: panel.ui.installModelButton.text == "Install model")
@@ -137,7 +138,7 @@ def test_an_installed_model_is_replaced_on_request(panel, monkeypatch):
 
 
 def test_the_estimate_is_of_the_region_and_of_all_frames(head, monkeypatch):
-    from SynthGANLib import estimate
+    from SynthGANLib.inference import estimate
 
     asked = []
 

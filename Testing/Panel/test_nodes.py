@@ -8,8 +8,11 @@ import pytest
 import slicer
 from panelCases import addVolume, waitUntil
 
-from SynthGANLib.volume import Volume, read_volume
-from SynthGANPanel import masks, nodes, raster, request, selftest
+from SynthGANLib.image.volume import Volume
+from SynthGANLib.io.volumes import read_volume
+from SynthGANPanel import selftest
+from SynthGANPanel.runs import raster, request
+from SynthGANPanel.scene import masks, nodes
 
 TURN = np.array([[0.36, 0.48, -0.8], [-0.8, 0.6, 0.0], [0.48, 0.64, 0.6]])
 DTYPES = ["int8", "uint8", "int16", "uint16", "int32", "uint32", "float32", "float64", ">i2"]

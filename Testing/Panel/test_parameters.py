@@ -2,7 +2,7 @@
 
 import slicer
 
-from SynthGANPanel import compare
+from SynthGANPanel.comparison import compare
 
 
 def parameterNodeOf(panel):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from panelCases import addVolume, waitUntil
 
-from SynthGANPanel import childRun, pipes
+from SynthGANPanel.runs import childRun, pipes
 
 
 @pytest.fixture

@@ -19,14 +19,14 @@ class Panel:
     def __init__(self, app):
         import qt
 
-        from SynthGANPanel import quality
         from SynthGANPanel.parameters import SynthGANParameterNode
-        from SynthGANPanel.qualitySection import QualitySection
+        from SynthGANPanel.quality.measurement import measurement
+        from SynthGANPanel.sections.qualitySection import QualitySection
 
         node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScriptedModuleNode", "parameters")
         self.parameters = SynthGANParameterNode(node)
         self.logic = SimpleNamespace(
-            measure=lambda result, referenceVolume, mask, **options: quality.measure(
+            measure=lambda result, referenceVolume, mask, **options: measurement.measure(
                 result, referenceNode=referenceVolume, maskNode=mask, **options
             )
         )

@@ -7,7 +7,7 @@ import pytest
 import slicer
 from panelCases import addVolume, isAlive, waitUntil
 
-from SynthGANPanel import sequences
+from SynthGANPanel.runs import sequences
 
 
 @pytest.fixture

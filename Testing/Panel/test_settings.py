@@ -7,7 +7,7 @@ import pytest
 import slicer
 from PySide6 import QtCore
 
-from SynthGANLib.terms import accepted_on
+from SynthGANLib.model.consent import accepted_on
 from SynthGANPanel import environment, settings
 from SynthGANPanel.parameters import Device
 
@@ -47,7 +47,7 @@ def test_a_new_scene_begins_with_the_settings(page, app, scene):
 
 
 def test_model_folder_is_used_by_panel_and_children(page, tmp_path):
-    from SynthGANLib.catalogue import Catalogue, user_folder
+    from SynthGANLib.model.catalogue import Catalogue, user_folder
 
     control(page, "modelFolderButton").directory = str(tmp_path / "mine")
     assert user_folder() == tmp_path / "mine"
@@ -57,7 +57,7 @@ def test_model_folder_is_used_by_panel_and_children(page, tmp_path):
 
 
 def test_a_shelf_that_is_there_shows_its_models_at_once(page, panel, tmp_path):
-    from SynthGANLib.catalogue import Catalogue
+    from SynthGANLib.model.catalogue import Catalogue
 
     shelf = tmp_path / "shelf" / "mine-mr-ct"
     shutil.copytree(Catalogue().find("tissue-mr-ct"), shelf)

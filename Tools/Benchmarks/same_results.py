@@ -53,7 +53,9 @@ def tensors(content: Any, prefix: str = "") -> dict[str, str]:
 def draw_data(folder: Path) -> Path:
     """Write four drawn heads and the list of their pairs, which serves recipes without pairs as well."""
     from SynthGANLib import write_volume
-    from SynthGANLib.phantom import body_of, draw_head, simulate_ct, simulate_mr
+    from SynthGANLib.phantom.anatomy import body_of
+    from SynthGANLib.phantom.draw import draw_head
+    from SynthGANLib.phantom.simulate import simulate_ct, simulate_mr
 
     cases = []
     for seed in range(4):
@@ -75,7 +77,8 @@ def record(volumes: list[Path]) -> dict[str, Any]:
     import torch
 
     from SynthGANLib import write_volume
-    from SynthGANLib.phantom import draw_head, simulate_mr
+    from SynthGANLib.phantom.draw import draw_head
+    from SynthGANLib.phantom.simulate import simulate_mr
 
     found: dict[str, Any] = {"outputs": {}, "training": {}}
     with tempfile.TemporaryDirectory() as name:

@@ -1,0 +1,1 @@
+"""Source and result side by side."""

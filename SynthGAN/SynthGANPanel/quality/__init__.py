@@ -1,0 +1,1 @@
+"""Measurements, plots and tables."""

@@ -1,0 +1,69 @@
+"""What this machine computes on: a real kernel on every device, in the child process; told in words."""
+
+from SynthGANPanel import environment
+from SynthGANPanel.failure import SynthesisError
+from SynthGANPanel.i18n import _
+from SynthGANPanel.runs.childRun import ChildRun
+
+
+class DeviceCheck(ChildRun):
+    """One check. `outcome` is the worker's closing event once the run is done."""
+
+    def __init__(self, progressCallback=None, completedCallback=None):
+        ChildRun.__init__(self, progressCallback, completedCallback)
+        self.CANCELLED = _("The check was cancelled.")
+        self.outcome = None
+
+    def _check(self):
+        missing = environment.missingPackages()
+        if missing:
+            raise SynthesisError(
+                _("The check needs {names}.").format(names=_(" and ").join(missing)),
+                _("Press Install in the SynthGAN module."),
+                "package",
+            )
+
+    def _prepare(self, folder):
+        return {"job": "check"}, []
+
+    def _store(self, done):
+        self.outcome = done
+
+    def _describe(self, event):
+        return _("Checking the devices")
+
+
+def describe(outcome):
+    """One line a device: name, memory, and whether it works or what to do."""
+    lines = []
+    for entry in outcome.get("devices", []):
+        name = " ".join(filter(None, (str(entry["device"]), str(entry["name"]))))
+        memory = memoryText(entry)
+        if entry["ok"]:
+            lines.append(_("{device}: works{memory}.").format(device=name, memory=memory))
+        else:
+            lines.append(
+                _("{device}: does not work. {message} {repair}").format(
+                    device=name, message=entry["message"], repair=entry["repair"]
+                )
+            )
+    return lines
+
+
+def memoryText(entry):
+    """How much memory a device has, as the end of a sentence."""
+    free, total = entry.get("free"), entry.get("memory")
+    if free and total:
+        return _(", {free} of {total} GB free").format(free=_gigabytes(free), total=_gigabytes(total))
+    return _(", {free} GB free").format(free=_gigabytes(free)) if free else ""
+
+
+def report(outcome):
+    """The whole outcome as text to be sent to whoever helps."""
+    cuda = outcome.get("cuda") or "without CUDA"
+    head = f"{outcome.get('system', '')}; PyTorch {outcome.get('torch', '')} ({cuda})"
+    return "\n".join([head, *describe(outcome)])
+
+
+def _gigabytes(count):
+    return f"{count / 2**30:.1f}"

@@ -1,0 +1,130 @@
+"""Installing, verifying and deleting models; what takes time runs in the child process."""
+
+from SynthGANPanel import environment
+from SynthGANPanel.failure import SynthesisError, fromLibrary
+from SynthGANPanel.i18n import _
+from SynthGANPanel.runs.childRun import ChildRun
+
+
+class ModelTask(ChildRun):
+    """A job on models. `outcome` is the worker's closing event once the run is done.
+
+    :param job: {"job": "install", "source", "sha256", "force"} or {"job": "verify", "model"}
+    """
+
+    def __init__(self, job, progressCallback=None, completedCallback=None):
+        ChildRun.__init__(self, progressCallback, completedCallback)
+        self.CANCELLED = _("Cancelled; no model was changed.")
+        self.job = job
+        self.outcome = None
+
+    def _check(self):
+        missing = environment.missingPackages() if self.job["job"] == "verify" else []
+        if missing:
+            raise SynthesisError(
+                _("Verifying a model needs {names}.").format(names=_(" and ").join(missing)),
+                _("Press Install in the SynthGAN module."),
+                "package",
+            )
+
+    def _prepare(self, folder):
+        return self.job, []
+
+    def _store(self, done):
+        self.outcome = done
+
+    def _describe(self, event):
+        stages = {
+            "start": _("Starting"),
+            "cancel": _("Cancelling"),
+            "fetch": _("Fetching the model"),
+            "install": _("Checking and copying the model"),
+            "model": _("Checking the model"),
+        }
+        text = stages.get(event.get("stage"), _("Working"))
+        fraction = event.get("fraction")
+        if isinstance(fraction, (int, float)) and 0 < fraction < 1:
+            return _("{stage}: {percent} %").format(stage=text, percent=int(100 * fraction))
+        return text
+
+
+def installJob(source, sha256="", force=False):
+    """The job that installs a model from a folder, a zip or an https address.
+
+    :raises SynthesisError: for an address without a checksum
+    """
+    environment.useLibrary()
+    from SynthGANLib.errors import SynthGANError
+    from SynthGANLib.files import checked_digest
+    from SynthGANLib.model.download import checked_address, is_address
+
+    source, sha256 = source.strip(), sha256.strip()
+    if not source:
+        raise SynthesisError(_("No model was named."), _("Give a folder, a zip file or an https address."))
+    try:
+        if is_address(source):
+            checked_address(source)
+            if not sha256:
+                raise SynthesisError(
+                    _("An address needs the checksum of its file."),
+                    _("Copy the SHA-256 from the page that offers the model."),
+                )
+        if sha256:
+            checked_digest(sha256)
+    except SynthGANError as error:
+        raise fromLibrary(error) from error
+    return {"job": "install", "source": source, "sha256": sha256, "force": force}
+
+
+def removable(entry):
+    """Whether a model lies in the user's folder, from which alone models are deleted."""
+    environment.useLibrary()
+    from SynthGANLib.model.catalogue import user_folder
+
+    return entry is not None and entry.path.parent == user_folder()
+
+
+def remove(entry):
+    """Delete a model of the user's folder.
+
+    :raises SynthesisError: for any other model, or if the disk refuses
+    """
+    environment.useLibrary()
+    from SynthGANLib.errors import SynthGANError
+    from SynthGANLib.model.catalogue import Catalogue
+
+    try:
+        Catalogue().remove(entry.path)
+    except SynthGANError as error:
+        raise fromLibrary(error) from error
+
+
+def folderSize(entry):
+    """The bytes of a model's folder, in words."""
+    size = sum(path.stat().st_size for path in entry.path.rglob("*") if path.is_file())
+    if size < 1e6:
+        return _("{size} kB").format(size=round(size / 1e3))
+    return _("{size} MB").format(size=f"{size / 1e6:.1f}")
+
+
+def termsAcceptedOn(card):
+    """The date on which the user accepted a model's terms on this machine, "" if it was not done."""
+    environment.useLibrary()
+    from SynthGANLib.model.consent import accepted_on
+
+    return accepted_on(card)
+
+
+def acceptTerms(card):
+    """Record that the user accepts a model's terms.
+
+    :raises SynthesisError: if the record cannot be written
+    """
+    environment.useLibrary()
+    from SynthGANLib.errors import SynthGANError
+    from SynthGANLib.model.consent import accept
+
+    try:
+        return accept(card)
+    except SynthGANError as error:
+        raise fromLibrary(error) from error

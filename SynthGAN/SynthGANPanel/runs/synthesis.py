@@ -1,0 +1,122 @@
+"""One synthesis, from the input node to the result node.
+
+A run moves through: inputs checked, written to a private folder, child process at work, result read and verified,
+node stored. Until the last step the scene is only read; a run that fails or is cancelled leaves it as it was.
+"""
+
+import slicer
+
+from SynthGANPanel.i18n import _
+from SynthGANPanel.runs import childRun, verification
+from SynthGANPanel.runs.childRun import ChildRun
+from SynthGANPanel.runs.request import Request
+from SynthGANPanel.runs.wording import describeProgress
+from SynthGANPanel.scene import nodes
+
+DEFAULT_MODEL = "head-mr-ct"
+stopAll = childRun.stopAll
+
+
+class Synthesis(ChildRun):
+    """One run; see :class:`childRun.ChildRun` for its life.
+
+    :ivar request: what is synthesized
+    :ivar resultNode: the result once `state` is "done"
+    :ivar warnings: what the library remarked, in order
+    """
+
+    def __init__(self, request, progressCallback=None, completedCallback=None):
+        ChildRun.__init__(self, progressCallback, completedCallback)
+        self.CANCELLED = _("The synthesis was cancelled.")
+        self.request = request
+        self.resultNode = None
+        self.warnings = []
+
+    @property
+    def inputNode(self):
+        """The input volume, None for a model that starts from nothing."""
+        return self.request.inputNode
+
+    @property
+    def label(self):
+        """What is made from what, one line for a list."""
+        return self.request.label
+
+    @property
+    def resultNodes(self):
+        """The results, for whoever handles runs of several alike."""
+        return [self.resultNode] if self.resultNode is not None else []
+
+    def wait(self):
+        """Wait for the end; the application stays alive meanwhile.
+
+        :return: the result node
+        :raises SynthesisError: if the run failed or was cancelled
+        """
+        ChildRun.wait(self)
+        return self.resultNode
+
+    def _check(self):
+        self.request.check()
+
+    def _prepare(self, folder):
+        return self.request.prepare(folder)
+
+    def _store(self, done):
+        request = self.request
+        array = verification.verifiedArray(self.folder / "output.nrrd", done, request.card, request.grid, self.log)
+        self.resultNode = request.store(array, done)
+
+    def _lostNodes(self):
+        return self.request.lostNodes()
+
+    def _describe(self, event):
+        own = {"start": _("Starting"), "cancel": _("Cancelling"), "done": _("Done")}
+        if event.get("event") is None and event.get("stage") in own:
+            return own[event["stage"]]
+        return describeProgress(event)
+
+    def _take(self, event):
+        if event["event"] in ("warning", "memory"):
+            self.warnings.append(str(event.get("message", "")))
+            self._process.log.append(self.warnings[-1])
+            self._report(self.fraction, self.warnings[-1])
+        else:
+            ChildRun._take(self, event)
+
+
+def synthesize(inputNode, model=DEFAULT_MODEL, wait=True, progressCallback=None, completedCallback=None, **choices):
+    """Start a synthesis and, by default, wait for it. Works with and without Qt.
+
+    :param choices: those of :class:`request.Request`
+    :return: the result node if `wait`, else the running :class:`Synthesis`
+    :raises SynthesisError: if it cannot start, or, when waiting, if it failed or was cancelled
+    """
+    run = Synthesis(Request(inputNode, model, **choices), progressCallback, completedCallback)
+    run.start()
+    return run.wait() if wait else run
+
+
+def latestResult(inputNode, modelId=None):
+    """The newest volume of the scene that was synthesized from `inputNode` (by this model), None if there is none."""
+    if inputNode is None or inputNode.GetScene() is None:
+        return None
+    wanted, attribute = modelId, nodes.ATTRIBUTE_PREFIX + "ModelId"
+    return _newest(
+        inputNode.GetScene(),
+        lambda node: wanted in (None, node.GetAttribute(attribute)) and nodes.sourceOf(node) is inputNode,
+    )
+
+
+def latestGenerated(scene, modelId):
+    """The newest volume of the scene that a model made without an input, None if there is none."""
+    wanted = {nodes.ATTRIBUTE_PREFIX + "ModelId": modelId, nodes.ATTRIBUTE_PREFIX + "InputName": "none"}
+    return _newest(scene, lambda node: all(node.GetAttribute(name) == value for name, value in wanted.items()))
+
+
+def _newest(scene, isWanted):
+    """The volume of the latest date among the wanted ones."""
+    found = [node for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode", scene) if isWanted(node)]
+    # Of results of one second the one that was added last, hence the reversed order.
+    dated = [(node.GetAttribute(nodes.ATTRIBUTE_PREFIX + "Date") or "", node) for node in reversed(found)]
+    return max(dated, key=lambda pair: pair[0], default=("", None))[1]

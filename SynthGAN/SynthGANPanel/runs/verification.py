@@ -1,0 +1,46 @@
+"""What a child process left: believed only after its hash, grid and values were compared with what they must be."""
+
+import numpy as np
+
+from SynthGANPanel.failure import SynthesisError
+from SynthGANPanel.i18n import _
+
+GEOMETRY_TOLERANCE_MM = 1e-4
+
+
+def verifiedArray(path, done, card, grid, log):
+    """The voxels (z, y, x[, 3]) of a result file.
+
+    :param done: the worker's closing event
+    :param card: of the model; `grid`: that the result must have; `log`: the process's last words, for the error
+    :raises SynthesisError: saying what is not as it must be
+    """
+    from SynthGANLib.errors import SynthGANError
+    from SynthGANLib.files import sha256_of
+    from SynthGANLib.io.volumes import read_volume
+
+    def refused(reason):
+        return SynthesisError(
+            _("The result was refused because {reason}.").format(reason=reason),
+            _("Try again, and report the details if it happens again."),
+            "result",
+            log,
+        )
+
+    try:
+        if sha256_of(path) != done.get("output_sha256"):
+            raise refused(_("its checksum is not the one reported"))
+        volume = read_volume(path, unit=card.target.unit)
+    except OSError as error:
+        raise refused(_("its file cannot be read")) from error
+    except SynthGANError as error:
+        raise refused(str(error).rstrip(".")) from error
+    if volume.shape != grid.shape:
+        raise refused(_("it has another number of voxels than the input"))
+    if not np.allclose(volume.affine, grid.affine, rtol=0, atol=GEOMETRY_TOLERANCE_MM):
+        raise refused(_("it does not lie on the input"))
+    if (volume.array.ndim == 4) != (card.target.channels > 1):
+        raise refused(_("it has another number of channels than the model's card says"))
+    if not np.isfinite(volume.array).all():
+        raise refused(_("it holds values that are no numbers"))
+    return volume.array

@@ -1,0 +1,193 @@
+"""The child process that does the work: one JSON job in, JSON lines out, stopped whatever happens.
+
+Why not `slicer.util.launchConsoleProcess(..., blocking=False)`: as of Slicer 5.12 it opens no pipe for standard
+input (the child inherits Slicer's own, if it has one) and merges standard error into standard output. The worker
+takes its job and the cancel request on standard input and, above all, ends when that pipe closes, which the
+operating system does even if Slicer crashes. So the process is started here, with a hidden console and one pipe more,
+and read by the main thread's timer without waiting (`pipes` says why not by a thread). `PythonSlicer` is a launcher
+whose child does the work; it hands the pipes through, but ending it alone would leave that child: hence the process
+group.
+"""
+
+import collections
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import time
+
+from SynthGANPanel.failure import SynthesisError
+from SynthGANPanel.i18n import _
+from SynthGANPanel.runs.pipes import LineReader
+
+TERMINATE_AFTER_SECONDS = 3.0
+"""A worker answers a cancel request within one tile; one that does not within this time is terminated. It only
+ever writes to its private folder, so nothing is lost by that."""
+KILL_AFTER_SECONDS = 5.0
+LOG_LINES = 500
+CANCEL = b'{"cancel": true}\n'
+LOOK_SECONDS = 0.01
+"""How often a caller that waits looks whether something came."""
+
+
+class WorkerProcess:
+    """One child process, read without ever blocking the caller.
+
+    :param command: executable and arguments
+    :param job: the JSON object that the worker is given
+    :param environment: all environment variables of the child
+    :param folder: its working folder; `python -m` imports from there first, so it should hold no modules
+    """
+
+    def __init__(self, command, job, environment, folder):
+        self.log = collections.deque(maxlen=LOG_LINES)
+        self.exitCode = None
+        self._cancelledAt = None
+        encoded = _encoded(job)  # before the process is there: what cannot be told starts none
+        try:
+            self._process = subprocess.Popen(
+                [str(part) for part in command], env=environment, cwd=str(folder), **_popenOptions()
+            )
+        except OSError as error:
+            raise SynthesisError(
+                _("The synthesis process could not be started with '{program}' ({reason}).").format(
+                    program=command[0], reason=error.strerror or error
+                ),
+                _("Reinstall Slicer or the SynthGAN extension."),
+                "process",
+            ) from error
+        self._output = LineReader(self._process.stdout)
+        self._errors = LineReader(self._process.stderr)
+        self._send(encoded)
+
+    @property
+    def running(self):
+        """False once the exit was reported by `poll`."""
+        return self.exitCode is None
+
+    def poll(self, timeout=0.0):
+        """Events (JSON objects) that arrived since the last call, waiting up to `timeout` seconds for the first.
+
+        Sets `exitCode` when the process has ended and everything it said was returned.
+        """
+        self._escalate()
+        deadline = time.monotonic() + timeout
+        while self.running:
+            code = self._process.poll()  # asked first: what is read then holds all that was said before the end
+            if code is not None:
+                self._kill()  # whatever the child may have left behind
+            events, silent = self._read()
+            if code is not None and silent:
+                self._end(code)
+            if events or not self.running or time.monotonic() >= deadline:
+                return events
+            time.sleep(LOOK_SECONDS)
+        return []
+
+    def cancel(self):
+        """Ask the worker to stop; `poll` terminates it if it does not."""
+        if self._cancelledAt is None and self.running:
+            self._cancelledAt = time.monotonic()
+            self._send(CANCEL)
+
+    def stop(self):
+        """End the process now, in three seconds at most: for closing the scene, reloading, quitting."""
+        self._send(CANCEL)
+        self._closeInput()
+        for end, patience in ((None, 0.5), (self._terminate, 1.0), (self._kill, 1.5)):
+            if end is not None:
+                end()
+            deadline = time.monotonic() + patience
+            while self._process.poll() is None and time.monotonic() < deadline:
+                self._read()  # a child that waits for room in a pipe does not hear that it shall end
+                time.sleep(LOOK_SECONDS)
+            if self._process.poll() is not None:
+                break
+        if self.exitCode is None:
+            code = self._process.poll()
+            self._end(-signal.SIGTERM if code is None else code)
+
+    def _escalate(self):
+        if self._cancelledAt is None or not self.running:
+            return
+        waited = time.monotonic() - self._cancelledAt
+        if waited > KILL_AFTER_SECONDS:
+            self._kill()
+        elif waited > TERMINATE_AFTER_SECONDS:
+            self._closeInput()
+            self._terminate()
+
+    def _send(self, encoded):
+        # A worker that is gone already says so by its exit code.
+        with contextlib.suppress(OSError, ValueError):
+            self._process.stdin.write(encoded)
+            self._process.stdin.flush()
+
+    def _closeInput(self):
+        with contextlib.suppress(OSError, ValueError):
+            self._process.stdin.close()
+
+    def _terminate(self):
+        if os.name == "nt":
+            self._kill()  # Windows has no request to end that a console process would hear
+        else:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGTERM)
+
+    def _kill(self):
+        if os.name == "nt":
+            if self._process.poll() is None:
+                tree = ["taskkill", "/F", "/T", "/PID", str(self._process.pid)]
+                subprocess.run(tree, capture_output=True, creationflags=subprocess.CREATE_NO_WINDOW, check=False)
+        else:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+
+    def _read(self):
+        """The events that have arrived, and whether the process was silent; other lines go to the log."""
+        lines, words = self._output.lines(), self._errors.lines()
+        self.log.extend(words)
+        events = []
+        for line in lines:
+            event = parseEvent(line)
+            if event is None:
+                self.log.append(line)
+            else:
+                events.append(event)
+        return events, not lines and not words
+
+    def _end(self, code):
+        self.exitCode = code
+        self._closeInput()
+        self._output.close()
+        self._errors.close()
+
+
+def _encoded(message):
+    """A message as the worker reads it: one line of JSON."""
+    return json.dumps(message).encode("ascii") + b"\n"
+
+
+def parseEvent(line):
+    """The event in a line of the worker's output, or None where the line is none (a stray print)."""
+    try:
+        event = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    if isinstance(event, dict) and isinstance(event.get("event"), str):
+        return event
+    return None
+
+
+def _popenOptions():
+    options = {
+        "stdin": subprocess.PIPE,
+        "stdout": subprocess.PIPE,
+        "stderr": subprocess.PIPE,
+    }
+    if os.name == "nt":
+        options["creationflags"] = subprocess.CREATE_NO_WINDOW
+    else:
+        options["start_new_session"] = True
+    return options

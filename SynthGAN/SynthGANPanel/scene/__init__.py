@@ -1,0 +1,1 @@
+"""Nodes, views and masks of the MRML scene."""

@@ -1,0 +1,1 @@
+"""A volume, its grid and its values; nothing here reads a file."""

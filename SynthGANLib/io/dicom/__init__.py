@@ -1,0 +1,1 @@
+"""DICOM series: header, stack, SUV, contrast agent."""

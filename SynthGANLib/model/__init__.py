@@ -1,0 +1,1 @@
+"""A model folder: card, weights, and where it is found."""

@@ -1,0 +1,51 @@
+"""What every method is held against: the source itself, a constant, an L1 U-Net; noise of the right look for images."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from SynthGANLib.image.grid import Array
+from SynthGANLib.recipes.base import Pick, Recipe, Setup
+from SynthGANLib.recipes.registry import RECIPES
+from SynthGANLib.regimes.supervised import Supervised, SupervisedConfig
+from Testing.Zoo.compact import CUBE, DEEP, PLANE, STRIDED, SURE, Entry, G
+from Testing.Zoo.tasks import TASKS, Task
+
+STEPS = {2: 800, 3: 400}
+"""Steps of the U-Net by dimensions: what takes about as long as a recipe's budget."""
+
+_JUDGED = {2: "pix2pix", 3: "ucgan"}
+_SIZE = {2: {**PLANE, **STRIDED}, 3: {**CUBE, **DEEP}}
+
+
+def unet_recipe(dims: int) -> Recipe:
+    """The generator of pix2pix or, in three dimensions, UcGAN, trained by the mean absolute error alone."""
+    judged = RECIPES[_JUDGED[dims]]
+
+    def setup(pick: Pick) -> Setup:
+        whole = judged.setup(pick)
+        networks = {"generator": whole.networks["generator"]}
+        return replace(whole, networks=networks, regime=Supervised, config=SupervisedConfig())
+
+    name = f"unet-l1-{dims}d"
+    return Recipe(name, "L1 U-Net", "", judged.citation, 1.0, judged.directions, "paired", setup)
+
+
+def unet_entry(task: Task, dims: int) -> Entry:
+    """The U-Net on the pairs of a task."""
+    reference = TASKS[task.reference]
+    colour = reference.target_side["unit"] == "RGB"
+    inputs, outputs = len(reference.source), 3 if colour else len(reference.target)
+    channels = {"channels": f"{inputs},{outputs}", G + "in_channels": str(inputs), G + "out_channels": str(outputs)}
+    # Photographs are shown whole: where in the eye a patch lies is not to be seen in the patch.
+    whole = {"patch": "96,96"} if colour and not reference.name.endswith("64") else {}
+    return Entry(f"unet-l1-{dims}d", reference.name, STEPS[dims], {**_SIZE[dims], **SURE, **channels, **whole})
+
+
+def noise_of_look(training: Array, count: int, seed: int) -> Array:
+    """`count` images of independent normal pixels, with the mean and deviation each has over the training images."""
+    draw = np.random.default_rng(seed)
+    mean, deviation = training.mean(axis=0), training.std(axis=0)
+    return (mean + deviation * draw.standard_normal((count, *mean.shape))).astype(np.float32)
