@@ -25,7 +25,7 @@ from SynthGANPanel.i18n import _
 from SynthGANPanel.parameters import Device, SynthGANParameterNode
 from SynthGANPanel.resultMethods import ResultMethods
 from SynthGANPanel.runs import request, sequences, synthesis
-from SynthGANPanel.sections.all import modelView
+from SynthGANPanel.sections import modelView
 from SynthGANPanel.sections.sharedState import SharedState
 
 

@@ -7,7 +7,7 @@ from slicer import vtkMRMLLabelMapVolumeNode, vtkMRMLScalarVolumeNode, vtkMRMLSe
 from SynthGANPanel.comparison import compare
 from SynthGANPanel.comparison import live as liveComparison
 from SynthGANPanel.export import files as fileExport
-from SynthGANPanel.quality.measurement import measurement
+from SynthGANPanel.quality import measurement
 
 
 class ResultMethods:

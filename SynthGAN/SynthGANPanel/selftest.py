@@ -15,7 +15,7 @@ import vtk
 from SynthGANPanel import environment
 from SynthGANPanel.comparison import compare
 from SynthGANPanel.failure import SynthesisError
-from SynthGANPanel.quality.measurement import table as qualityTable
+from SynthGANPanel.quality import table as qualityTable
 from SynthGANPanel.runs import deviceCheck, request, sequences
 from SynthGANPanel.scene import inputChecks, nodes, regions
 

@@ -14,9 +14,9 @@ from SynthGANLib.image.volume import Volume
 from SynthGANLib.io.volumes import read_volume, write_volume
 from SynthGANLib.phantom.draw import draw_head
 from SynthGANLib.phantom.tissues import HEAD_LABELS
-from Testing.Demo import demo
-from Testing.Demo.nodes import DIFFERENCE_WINDOW_HU
 from Testing.Headless.scene import load_scene, open_scene
+from Tools.Demo import demo
+from Tools.Demo.nodes import DIFFERENCE_WINDOW_HU
 
 
 @pytest.fixture(autouse=True)

@@ -62,19 +62,19 @@ def images(scene: Any, head: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.fixture
 def measure() -> Any:
-    from SynthGANPanel.quality.measurement import measurement
+    from SynthGANPanel.quality import measurement
 
     return measurement.measure
 
 
 def rows(table: Any) -> dict[tuple[str, str], dict[str, Any]]:
-    from SynthGANPanel.quality.measurement import table as qualityTable
+    from SynthGANPanel.quality import table as qualityTable
 
     return {(row["Metric"], row["Tissue"]): row for row in qualityTable.rowsOf(table)}
 
 
 def made(result: Any) -> list[Any]:
-    from SynthGANPanel.quality.measurement import nodes as qualityNodes
+    from SynthGANPanel.quality import nodes as qualityNodes
 
     return qualityNodes.allOf(result)
 
@@ -86,8 +86,8 @@ def children(hierarchy: Any, item: int) -> list[str]:
 
 
 def test_table_and_plots_hold_the_librarys_numbers(images: dict[str, Any], measure: Any, headless: Any) -> None:
-    from SynthGANPanel.quality.measurement import plots as qualityPlots
-    from SynthGANPanel.quality.measurement import table as qualityTable
+    from SynthGANPanel.quality import plots as qualityPlots
+    from SynthGANPanel.quality import table as qualityTable
     from SynthGANPanel.scene import nodes
 
     hierarchy = headless.subject_hierarchy
@@ -156,7 +156,7 @@ def test_a_reference_under_a_transform_lies_where_the_world_sees_it(images: dict
 def test_a_second_measurement_replaces_the_first_and_nothing_else(
     images: dict[str, Any], measure: Any, scene: Any
 ) -> None:
-    from SynthGANPanel.quality.measurement import nodes as qualityNodes
+    from SynthGANPanel.quality import nodes as qualityNodes
 
     table = measure(images["result"], referenceNode=images["reference"])
     copy = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTableNode", "mine")
@@ -291,7 +291,7 @@ def test_a_failed_store_takes_back_what_it_added(
     images: dict[str, Any], measure: Any, scene: Any, monkeypatch: Any
 ) -> None:
     from SynthGANPanel.failure import SynthesisError
-    from SynthGANPanel.quality.measurement import plots as qualityPlots
+    from SynthGANPanel.quality import plots as qualityPlots
 
     def fail(*arguments: Any) -> None:
         raise SynthesisError("The plot could not be made.")
@@ -304,7 +304,7 @@ def test_a_failed_store_takes_back_what_it_added(
 
 
 def test_numbers_are_rounded_for_reading_only() -> None:
-    from SynthGANPanel.quality.measurement import table as qualityTable
+    from SynthGANPanel.quality import table as qualityTable
 
     assert qualityTable.rounded(33.123456789) == 33.1235
     assert qualityTable.rounded(-1023.9999999) == -1024.0

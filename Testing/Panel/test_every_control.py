@@ -17,7 +17,7 @@ from SynthGANLib.model.catalogue import Catalogue, user_folder
 from SynthGANPanel import environment
 from SynthGANPanel.comparison.modes import CompareMode
 from SynthGANPanel.parameters import Device, ExportFormat
-from SynthGANPanel.quality.measurement import table as qualityTable
+from SynthGANPanel.quality import table as qualityTable
 
 HERE = Path(__file__).resolve().parent
 INTERFACES = HERE.parents[1] / "SynthGAN" / "Resources" / "UI"

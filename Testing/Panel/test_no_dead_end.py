@@ -7,7 +7,7 @@ from panelCases import addVolume, waitUntil
 
 from SynthGANLib.model.catalogue import Catalogue, user_folder
 from SynthGANPanel.comparison import compare
-from SynthGANPanel.quality.measurement import plots as qualityPlots
+from SynthGANPanel.quality import plots as qualityPlots
 from SynthGANPanel.runs import estimation, synthesis
 from SynthGANPanel.scene import masks, nodes, regions
 

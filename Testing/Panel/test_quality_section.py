@@ -20,7 +20,7 @@ class Panel:
         import qt
 
         from SynthGANPanel.parameters import SynthGANParameterNode
-        from SynthGANPanel.quality.measurement import measurement
+        from SynthGANPanel.quality import measurement
         from SynthGANPanel.sections.qualitySection import QualitySection
 
         node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScriptedModuleNode", "parameters")

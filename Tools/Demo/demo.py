@@ -111,8 +111,8 @@ def run(case: Case, model: str, device: str, work: Path) -> list[str]:
     """Synthesise in a scene; leave volume, picture and scene in the folder `work`. The lines to print."""
     # Slicer's libraries take seconds to load: only after the input was found to be good.
     from SynthGANPanel.scene.nodes import volumeFromNode
-    from Testing.Demo import nodes, report, sheet
     from Testing.Headless.scene import add_volume, open_scene, save_scene
+    from Tools.Demo import nodes, report, sheet
 
     with contextlib.closing(open_scene()) as headless:
         source = add_volume(headless.scene, case.source, case.name)

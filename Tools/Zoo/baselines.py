@@ -10,8 +10,8 @@ from SynthGANLib.image.grid import Array
 from SynthGANLib.recipes.base import Pick, Recipe, Setup
 from SynthGANLib.recipes.registry import RECIPES
 from SynthGANLib.regimes.supervised import Supervised, SupervisedConfig
-from Testing.Zoo.compact import CUBE, DEEP, PLANE, STRIDED, SURE, Entry, G
-from Testing.Zoo.tasks import TASKS, Task
+from Tools.Zoo.compact import CUBE, DEEP, PLANE, STRIDED, SURE, Entry, G
+from Tools.Zoo.tasks import TASKS, Task
 
 STEPS = {2: 800, 3: 400}
 """Steps of the U-Net by dimensions: what takes about as long as a recipe's budget."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from Testing.Zoo.tasks import TASKS
+from Tools.Zoo.tasks import TASKS
 
 G, D = "networks.generator.arguments.", "networks.discriminator.arguments."
 PLANE = {"patch": "64,64", "batch": "2", "augment.affine": "0"}

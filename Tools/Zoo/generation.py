@@ -16,7 +16,7 @@ from SynthGANLib.image.grid import Array
 from SynthGANLib.image.volume import Volume
 from SynthGANLib.inference.pipeline import synthesize
 from SynthGANLib.model.model import Model
-from Testing.Zoo.baselines import noise_of_look
+from Tools.Zoo.baselines import noise_of_look
 
 SAMPLES = 256
 PAIRS = 200

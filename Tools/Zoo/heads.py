@@ -20,7 +20,7 @@ from SynthGANLib.phantom.degrade import low_dose, motion, random_squares, trunca
 from SynthGANLib.phantom.sequences import Sequence, signal
 from SynthGANLib.phantom.simulate import simulate_ct, simulate_fdg, simulate_mr
 from SynthGANLib.phantom.tissues import BY_NAME, TISSUES
-from Testing.Zoo.material import Item, required, save
+from Tools.Zoo.material import Item, required, save
 
 HELD = ("head_05", "head_09", "head_16")
 """Heads that nothing is trained on."""

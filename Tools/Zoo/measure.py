@@ -16,7 +16,7 @@ from SynthGANLib.evaluation.metrics import evaluate
 from SynthGANLib.image.grid import Array
 from SynthGANLib.image.volume import Volume
 from SynthGANLib.training.validate import PROTOCOLS
-from Testing.Zoo.tasks import Task
+from Tools.Zoo.tasks import Task
 
 MEASURES = ("MAE", "PSNR", "SSIM")
 Make = Callable[[Loaded], Volume]

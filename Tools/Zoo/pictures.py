@@ -10,8 +10,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from SynthGANLib.image.grid import Array
-from Testing.Zoo.compact import ENTRIES, Entry
-from Testing.Zoo.tasks import COLLECTIONS, TASKS
+from Tools.Zoo.compact import ENTRIES, Entry
+from Tools.Zoo.tasks import COLLECTIONS, TASKS
 
 ACROSS, TEXT, GAP, HEIGHT = 7, 16, 4, 168
 PAPER, INK = 16, 230

@@ -11,11 +11,11 @@ from typing import Any
 from SynthGANLib.files import write_text
 from SynthGANLib.recipes.base import FittedRecipe, Recipe
 from SynthGANLib.recipes.registry import FITTED, RECIPES
-from Testing.Zoo.baselines import unet_entry
-from Testing.Zoo.compact import ENTRIES, Entry
-from Testing.Zoo.pictures import draw_all
-from Testing.Zoo.tasks import COLLECTIONS, TASKS
-from Testing.Zoo.words import BELOW, AgainstReal, Compared, reasons
+from Tools.Zoo.baselines import unet_entry
+from Tools.Zoo.compact import ENTRIES, Entry
+from Tools.Zoo.pictures import draw_all
+from Tools.Zoo.tasks import COLLECTIONS, TASKS
+from Tools.Zoo.words import BELOW, AgainstReal, Compared, reasons
 
 Result = Mapping[str, Any]
 NOT_RUN = "not run"

@@ -35,11 +35,11 @@ from SynthGANLib.training.export_run import draft_card, export
 from SynthGANLib.training.fit_run import MODEL, fit_recipe
 from SynthGANLib.training.record import AUGMENT, SPATIAL, Record, part_of, setup_of, write_record
 from SynthGANLib.training.validate import Networks, Report, Validator, validator_for
-from Testing.Zoo.baselines import unet_entry, unet_recipe
-from Testing.Zoo.compact import Entry
-from Testing.Zoo.generation import SAMPLES, images_of, numbers, references, sampled, scaled
-from Testing.Zoo.measure import Cases, judged, preview
-from Testing.Zoo.tasks import COLLECTIONS, TASKS, Task
+from Tools.Zoo.baselines import unet_entry, unet_recipe
+from Tools.Zoo.compact import Entry
+from Tools.Zoo.generation import SAMPLES, images_of, numbers, references, sampled, scaled
+from Tools.Zoo.measure import Cases, judged, preview
+from Tools.Zoo.tasks import COLLECTIONS, TASKS, Task
 
 SEED = 7
 FORMAT = 1

@@ -9,8 +9,8 @@ from typing import Any
 
 from SynthGANLib.data.datalist import DataList, Kind, read_datalist
 from SynthGANLib.files import write_json
-from Testing.Zoo.heads import heads
-from Testing.Zoo.material import Collection, Item, blocks, fundus, slice_stacks, small_photographs
+from Tools.Zoo.heads import heads
+from Tools.Zoo.material import Collection, Item, blocks, fundus, slice_stacks, small_photographs
 
 _UNCLEAR = "unclear; numbers only"
 _PERSON = "of one person: cut into blocks of slices, so nothing is said about other people"

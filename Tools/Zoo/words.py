@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from SynthGANLib.recipes.base import FittedRecipe, Recipe
-from Testing.Zoo.compact import Entry
-from Testing.Zoo.tasks import TASKS
+from Tools.Zoo.compact import Entry
+from Tools.Zoo.tasks import TASKS
 
 BELOW = "below baseline"
 FALLING = 0.03

@@ -24,11 +24,11 @@ import torch  # noqa: E402
 
 from SynthGANLib.errors import SynthGANError  # noqa: E402
 from SynthGANLib.recipes.registry import FITTED, RECIPES  # noqa: E402
-from Testing.Zoo.baselines import unet_entry  # noqa: E402
-from Testing.Zoo.compact import ENTRIES, Entry  # noqa: E402
-from Testing.Zoo.report import write_report  # noqa: E402
-from Testing.Zoo.running import StoppedError, Zoo  # noqa: E402
-from Testing.Zoo.tasks import TASKS  # noqa: E402
+from Tools.Zoo.baselines import unet_entry  # noqa: E402
+from Tools.Zoo.compact import ENTRIES, Entry  # noqa: E402
+from Tools.Zoo.report import write_report  # noqa: E402
+from Tools.Zoo.running import StoppedError, Zoo  # noqa: E402
+from Tools.Zoo.tasks import TASKS  # noqa: E402
 
 GPU_SCALE = 50.0
 """Factor on all steps where there is a GPU."""

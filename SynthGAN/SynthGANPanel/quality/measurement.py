@@ -11,8 +11,8 @@ import numpy as np
 from SynthGANPanel import environment
 from SynthGANPanel.failure import SynthesisError, fromLibrary
 from SynthGANPanel.i18n import _
-from SynthGANPanel.quality.measurement import plots as qualityPlots
-from SynthGANPanel.quality.measurement import table as qualityTable
+from SynthGANPanel.quality import plots as qualityPlots
+from SynthGANPanel.quality import table as qualityTable
 from SynthGANPanel.quality.nodes import QualityNodes
 from SynthGANPanel.runs.childRun import ChildRun
 from SynthGANPanel.runs.wording import describeProgress

@@ -7,8 +7,8 @@ import slicer
 from SynthGANPanel.comparison import compare
 from SynthGANPanel.comparison import live as liveComparison
 from SynthGANPanel.i18n import _
-from SynthGANPanel.quality.measurement import nodes as qualityNodes
-from SynthGANPanel.quality.measurement import table as qualityTable
+from SynthGANPanel.quality import nodes as qualityNodes
+from SynthGANPanel.quality import table as qualityTable
 
 HISTOGRAM, SOURCE_HISTOGRAM, BLAND_ALTMAN = "histogram", "source-histogram", "bland-altman"
 CHARTS = (HISTOGRAM, SOURCE_HISTOGRAM, BLAND_ALTMAN)

@@ -7,7 +7,7 @@ import math
 import vtk
 
 from SynthGANPanel.i18n import _
-from SynthGANPanel.quality.measurement import nodes as qualityNodes
+from SynthGANPanel.quality import nodes as qualityNodes
 from SynthGANPanel.scene import nodes
 
 TABLE = "table"

@@ -5,7 +5,7 @@ import slicer
 from SynthGANPanel.failure import SynthesisError
 from SynthGANPanel.i18n import _
 from SynthGANPanel.runs import modelManager, synthesis
-from SynthGANPanel.sections.all import modelView
+from SynthGANPanel.sections import modelView
 from SynthGANPanel.sections.base import Section
 
 FILTERS = ("direction", "anatomy", "sequence")

@@ -4,8 +4,8 @@ import slicer
 
 from SynthGANPanel.failure import SynthesisError
 from SynthGANPanel.i18n import _
-from SynthGANPanel.quality.measurement import plots as qualityPlots
-from SynthGANPanel.quality.measurement import table as qualityTable
+from SynthGANPanel.quality import plots as qualityPlots
+from SynthGANPanel.quality import table as qualityTable
 from SynthGANPanel.sections.base import Section
 
 

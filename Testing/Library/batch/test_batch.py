@@ -17,7 +17,6 @@ from batch_cases import batch, check_whole, files, heads, planned, statuses
 from cli_cases import call
 from model_folders import edit_json, head_like, identity_card, network_card, tiny_model
 
-from SynthGANLib import networks
 from SynthGANLib.batch.lock import LOCK, held
 from SynthGANLib.batch.record import MADE_BY
 from SynthGANLib.batch.run import PARTS, run_batch
@@ -26,6 +25,7 @@ from SynthGANLib.image.volume import Volume
 from SynthGANLib.io.volumes import read_volume, write_volume
 from SynthGANLib.model.card import SourceSpec, SpatialSpec, TargetSpec
 from SynthGANLib.model.model import Model
+from SynthGANLib.networks.identity import Identity
 
 NAMES = ("p1.nii.gz", "site b/p1.nii.gz", "site b/tief/p 2.mha")
 
@@ -38,7 +38,7 @@ def data(work: Path) -> Path:
 @pytest.fixture
 def syntheses(monkeypatch: pytest.MonkeyPatch) -> list[Volume]:
     """The volumes that were given to the synthesis."""
-    module = importlib.import_module("SynthGANLib.inference.pipeline.synthesize")
+    module = importlib.import_module("SynthGANLib.inference.pipeline")
     made: list[Volume] = []
     real = module.synthesize
 
@@ -210,16 +210,17 @@ def test_failures_are_told_and_the_rest_is_done(work: Path, data: Path, capsys: 
 def test_defects_and_lack_of_memory_stay_with_their_case(
     work: Path, data: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from SynthGANLib.io import volumes as volume_io
+    from SynthGANLib.io import volumes
 
-    real = volume_io.read
+    real = volumes.read_volume
 
     def read(path: Path, **choices: Any) -> Volume:
+        path = Path(path)
         if path.name == "p1.nii.gz":
             raise MemoryError if path.parent == data else KeyError("bug")
         return real(path, **choices)
 
-    monkeypatch.setattr(volume_io, "read", read)
+    monkeypatch.setattr(volumes, "read_volume", read)
     code = call(capsys, "batch", data, "--model", "same", "--out", work / "out", "--json")
     summary = json.loads(code[1])
     assert code[0] == 5
@@ -234,7 +235,7 @@ def test_defects_and_lack_of_memory_stay_with_their_case(
 def test_a_signal_ends_it_with_130_and_it_goes_on_from_there(
     work: Path, data: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    forward = networks.Identity.forward
+    forward = Identity.forward
     cases: list[int] = []
 
     def interrupting(self: Any, x: Any) -> Any:
@@ -245,14 +246,14 @@ def test_a_signal_ends_it_with_130_and_it_goes_on_from_there(
 
     monkeypatch.setattr("SynthGANLib.model.model.Model._check_vector", lambda self, folder: None)
     monkeypatch.setattr("SynthGANLib.inference.predictor.measure_bytes_per_voxel", lambda *a, **k: 64.0)
-    monkeypatch.setattr(networks.Identity, "forward", interrupting)
+    monkeypatch.setattr(Identity, "forward", interrupting)
     arguments = (data, "--model", "same", "--out", work / "out")
     code, summary, err = batch(capsys, *arguments)
     assert code == 130, err
     assert statuses(summary) == {"p1": "done", "site b/p1": "not run", "site b/tief/p 2": "not run"}
     assert summary["cancelled"] is True
     assert files(work / "out") == ["p1.nrrd", "p1.nrrd.json", "summary.csv", "summary.json"]
-    monkeypatch.setattr(networks.Identity, "forward", forward)
+    monkeypatch.setattr(Identity, "forward", forward)
     code, summary, err = batch(capsys, *arguments)
     assert code == 0, err
     assert list(statuses(summary).values()) == ["skipped", "done", "done"]

@@ -137,7 +137,7 @@ def test_a_file_that_appears_meanwhile_is_kept(
     work: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     heads(work / "in", "p1.nii.gz")
-    module = importlib.import_module("SynthGANLib.inference.pipeline.synthesize")
+    module = importlib.import_module("SynthGANLib.inference.pipeline")
     real = module.synthesize
 
     def slow(*arguments: Any, **choices: Any) -> Any:

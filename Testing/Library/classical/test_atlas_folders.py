@@ -16,7 +16,7 @@ import torch
 from atlas_cases import SPACING, error, pair
 from model_folders import edit_json, replace_file
 
-from SynthGANLib import classical
+from SynthGANLib.classical import registry
 from SynthGANLib.classical.atlas import Atlas, atlas_ct, atlases_of, tensors_of
 from SynthGANLib.classical.registration import Registrar
 from SynthGANLib.cli.main import main
@@ -35,12 +35,11 @@ WEIGHTS = "weights.safetensors"
 
 
 def test_every_method_with_tensors_is_checked() -> None:
-    assert set(classical.TENSOR_CHECKS) == METHODS_WITH_TENSORS
-    assert set(classical.METHODS) >= METHODS_WITH_TENSORS
+    assert set(registry.TENSOR_CHECKS) == METHODS_WITH_TENSORS
+    assert set(registry.METHODS) >= METHODS_WITH_TENSORS
     for name in METHODS_WITH_TENSORS:
-        assert set(classical.asked_for(name, tensors=None)) == {"tensors"}
-        assert "tensors" not in classical.argument_names(name)
-    assert classical.asked_for("tissue", tensors=None, warn=None) == {}
+        assert set(registry.accepted_arguments(name, tensors=None)) == {"tensors"}
+    assert registry.accepted_arguments("tissue", tensors=None, warn=None) == {}
 
 
 def test_atlases_survive_their_storage() -> None:

@@ -16,10 +16,10 @@ import torch
 from cli_cases import call
 from model_folders import head_like
 
-from SynthGANLib import networks
 from SynthGANLib.image.volume import Volume
 from SynthGANLib.io.volumes import read_volume, write_volume
 from SynthGANLib.jobs.run import run_job
+from SynthGANLib.networks.identity import Identity
 
 
 def mistakes() -> dict[str, tuple[list[str], int, str]]:
@@ -118,7 +118,7 @@ def test_memory_exhausted_after_every_fallback_is_code_4(
 
     model = ("--model", "same", "--device", "cpu")
     monkeypatch.setattr("SynthGANLib.model.model.Model._check_vector", lambda self, folder: None)
-    monkeypatch.setattr(networks.Identity, "forward", hungry)
+    monkeypatch.setattr(Identity, "forward", hungry)
     monkeypatch.setattr("SynthGANLib.inference.predictor.measure_bytes_per_voxel", lambda *a, **k: 64.0)
     code, out, err = call(capsys, "synthesize", work / "mr scan.nii.gz", work / "out.nrrd", *model, "--json")
     assert code == 4, err
@@ -134,7 +134,7 @@ def test_a_defect_of_ours_is_told_as_such(
         raise KeyError("bug")
 
     # The package exports the function under its module's name, which hides the module.
-    monkeypatch.setattr(sys.modules["SynthGANLib.inference.pipeline.synthesize"], "synthesize", defect)
+    monkeypatch.setattr(sys.modules["SynthGANLib.inference.pipeline"], "synthesize", defect)
     code, out, err = call(capsys, "synthesize", work / "mr scan.nii.gz", work / "out.nrrd", "--model", "same", "--json")
     assert code == 1
     assert json.loads(out)["error"]["kind"] == "internal"
@@ -159,7 +159,7 @@ def test_ctrl_c_ends_within_a_tile_with_code_130(
     work: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     calls = []
-    forward = networks.Identity.forward
+    forward = Identity.forward
 
     def interrupting(self: torch.nn.Module, x: torch.Tensor) -> torch.Tensor:
         calls.append(1)
@@ -167,7 +167,7 @@ def test_ctrl_c_ends_within_a_tile_with_code_130(
         return forward(self, x)
 
     monkeypatch.setattr("SynthGANLib.model.model.Model._check_vector", lambda self, folder: None)
-    monkeypatch.setattr(networks.Identity, "forward", interrupting)
+    monkeypatch.setattr(Identity, "forward", interrupting)
     monkeypatch.setattr("SynthGANLib.inference.predictor.measure_bytes_per_voxel", lambda *a, **k: 64.0)
     handler = signal.getsignal(number)
     code, out, err = call(capsys, "synthesize", work / "mr scan.nii.gz", work / "out.nrrd", "--model", "same", "--json")

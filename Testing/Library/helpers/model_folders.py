@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from SynthGANLib import networks
 from SynthGANLib.image.volume import Volume
 from SynthGANLib.model.card import Card, MethodSpec, SourceSpec, SpatialSpec, TargetSpec, VectorSpec
 from SynthGANLib.model.model import Model
+from SynthGANLib.networks import registry
 
 TINY = {"dims": 3, "widths": [4, 8]}
 
@@ -60,7 +60,7 @@ def tiny_model(card: Card | None = None, seed: int = 0) -> Model:
     card = card or network_card()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = networks.build(card.method.name, card.method.arguments)
+        network = registry.build(card.method.name, card.method.arguments)
     generator = torch.Generator().manual_seed(seed)
     shape = (1, card.source.channels, *[16] * card.spatial.dims)
     return Model.build(card, network, torch.randn(shape, generator=generator))

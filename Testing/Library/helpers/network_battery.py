@@ -20,9 +20,9 @@ from model_folders import network_card
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from SynthGANLib import networks
 from SynthGANLib.model.card import MethodSpec, SourceSpec, SpatialSpec, TargetSpec
 from SynthGANLib.model.model import Model
+from SynthGANLib.networks import registry
 
 _LAYERS_WITH_IDLE_BIAS = (nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
@@ -60,7 +60,7 @@ class Case:
             pytest.importorskip(self.needs)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            return networks.build(self.name, self.arguments)
+            return registry.build(self.name, self.arguments)
 
     def batch(self, count: int = 1, extents: Sequence[int] | None = None, seed: int = 1) -> tuple[Any, ...]:
         """Arguments of `forward`: an image (count, inputs, *extents), or what `make` makes."""
@@ -80,7 +80,7 @@ def tensors(output: Any) -> list[Tensor]:
 def count(name: str, arguments: dict[str, Any]) -> int:
     """Parameters of a network, built on the meta device: canonical sizes take no memory."""
     with torch.device("meta"):
-        return sum(parameter.numel() for parameter in networks.build(name, arguments).parameters())
+        return sum(parameter.numel() for parameter in registry.build(name, arguments).parameters())
 
 
 def captured(part: nn.Module) -> list[Tensor]:
@@ -186,7 +186,7 @@ def check_state(case: Case) -> None:
     """Every weight has one name, and a network built on the meta device has the same names and shapes."""
     real = case.build()
     with torch.device("meta"):
-        trial = networks.build(case.name, case.arguments)
+        trial = registry.build(case.name, case.arguments)
     assert {n: v.shape for n, v in trial.state_dict().items()} == {n: v.shape for n, v in real.state_dict().items()}
     assert all(value.is_meta for value in trial.state_dict().values())
     pointers = [value.data_ptr() for value in real.state_dict().values() if value.numel()]

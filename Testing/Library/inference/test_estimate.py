@@ -215,7 +215,7 @@ def test_the_worker_records_its_runs_and_estimates_need_no_torch(shelf: Path, tm
     script = (
         "import sys\nsys.modules['torch'] = None\n"  # an import of it would fail from here on
         "from SynthGANLib.model.catalogue import Catalogue\nfrom SynthGANLib.inference.estimate import estimate\n"
-        "from SynthGANLib.image.volume import read_volume\n"
+        "from SynthGANLib import read_volume\n"
         "card = next(entry.card for entry in Catalogue().models() if entry.id == 'tiny-mr-ct')\n"
         "found = estimate(card, read_volume(sys.argv[1]).grid, 'cpu')\n"
         "assert found.seconds > 0 and found.bytes > 0 and found.tiles > 0 and found.runs == 1, found\n"

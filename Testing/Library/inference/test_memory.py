@@ -281,9 +281,10 @@ def test_a_real_limit_makes_tiles_smaller_not_results_wrong() -> None:
         np.testing.assert_allclose(result[0], source, rtol=1e-6)
         print(len(remarks(told)), *runner.plans[-1].tile)
         """
-    helpers = Path(__file__).resolve().parents[1] / "helpers"
+    here = Path(__file__).resolve().parent
+    helpers = here.parent / "helpers"
     run = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(script), str(helpers), str(helpers.parents[2])],
+        [sys.executable, "-c", textwrap.dedent(script), *map(str, (helpers, here, here.parents[2]))],
         capture_output=True,
         text=True,
         timeout=240,

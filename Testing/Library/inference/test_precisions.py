@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from Testing.Benchmarks.bench_training import converged
+from Tools.Benchmarks.bench_training import converged
 
 
 @pytest.mark.parametrize(("recipe", "slack"), [("pix2pix", 3.0), ("cyclegan", 20.0)])

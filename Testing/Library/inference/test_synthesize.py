@@ -12,7 +12,7 @@ import pytest
 import torch
 from inference_cases import card, model, noise, spatial
 
-from SynthGANLib import classical
+from SynthGANLib.classical import registry
 from SynthGANLib.errors import (
     CancelledError,
     InputError,
@@ -308,7 +308,7 @@ def test_classical_methods_share_the_way(monkeypatch: pytest.MonkeyPatch) -> Non
             raise CancelledError("cancelled")
         return np.where(mask, volume.array * factor, 0).astype(np.float32)
 
-    monkeypatch.setattr(classical, "METHODS", {"double": double})
+    monkeypatch.setattr(registry, "METHODS", {"double": double})
     fields = {"method": MethodSpec("classical", "double", {"factor": 2.0}), "normalisers": {}, "vector": None}
     source, told = hu(affine="sagittal"), list[Progress]()
     result = synthesize(source, Model(card(**fields), None), progress=told.append)
@@ -323,7 +323,7 @@ def test_classical_methods_share_the_way(monkeypatch: pytest.MonkeyPatch) -> Non
     asked = itertools.count()
     with pytest.raises(CancelledError):
         synthesize(source, Model(card(**fields), None), cancel=lambda: next(asked) >= 4)
-    monkeypatch.setattr(classical, "METHODS", {"double": lambda *_, **__: np.full((2, 2, 2), np.nan)})
+    monkeypatch.setattr(registry, "METHODS", {"double": lambda *_, **__: np.full((2, 2, 2), np.nan)})
     with pytest.raises(ModelError, match="double"):
         synthesize(source, Model(card(**fields), None))
 
@@ -333,7 +333,7 @@ def test_running_out_of_memory_before_the_network_is_a_sentence(monkeypatch: pyt
         raise MemoryError
 
     # The module, which the function of the same name hides.
-    monkeypatch.setattr(sys.modules["SynthGANLib.inference.pipeline.synthesize"], "conform", exhausted)
+    monkeypatch.setattr(sys.modules["SynthGANLib.inference.pipeline"], "conform", exhausted)
     with pytest.raises(MemoryExhaustedError, match="14 x 20 x 17 voxels was prepared"):
         synthesize(hu(), model())
 

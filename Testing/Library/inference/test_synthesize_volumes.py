@@ -63,9 +63,10 @@ def test_a_large_volume_stays_under_three_gib() -> None:
         assert result.meta["peak_memory"] <= peak
         print(peak)
         """
-    helpers = Path(__file__).resolve().parents[1] / "helpers"
+    here = Path(__file__).resolve().parent
+    helpers = here.parent / "helpers"
     run = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(script), str(helpers), str(helpers.parents[2])],
+        [sys.executable, "-c", textwrap.dedent(script), *map(str, (helpers, here, here.parents[2]))],
         capture_output=True,
         text=True,
         timeout=1200,

@@ -7,8 +7,8 @@ import sys
 import pytest
 import torch
 
+from SynthGANLib.jobs import devices as self_check
 from SynthGANLib.jobs.devices import check_devices, repair_for
-from SynthGANLib.jobs.run import devices as self_check
 
 
 def test_the_cpu_works_and_tells_its_memory():

@@ -265,14 +265,14 @@ def test_a_bad_job_in_a_real_process(start: Any) -> None:
 STRAY = """
 import os, sys
 import SynthGANLib.jobs.worker as worker
-import SynthGANLib.jobs.run as jobs
-original = jobs._run
+import SynthGANLib.jobs.run as run
+original = run.run_synthesis
 def noisy(*arguments):
     print("a library prints")
     sys.stdout.write("and writes")
     os.write(1, b"and a C library does too")
     return original(*arguments)
-jobs._run = noisy
+run.run_synthesis = noisy
 sys.exit(worker.main())
 """
 

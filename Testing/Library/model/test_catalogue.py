@@ -12,10 +12,10 @@ import pytest
 from model_folders import classical_card, edit_json, network_card, tiny_model
 
 from SynthGANLib.errors import ModelError
+from SynthGANLib.model import catalogue as module
 from SynthGANLib.model.card import SourceSpec
 from SynthGANLib.model.catalogue import Catalogue, bundled_folders, user_folder
 from SynthGANLib.model.model import Model
-from SynthGANLib.model.model import catalogue as module
 
 
 @pytest.fixture(scope="module")

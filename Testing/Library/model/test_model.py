@@ -13,10 +13,10 @@ import pytest
 import torch
 from model_folders import classical_card, identity_card, network_card, tiny_model
 
-from SynthGANLib import networks
 from SynthGANLib.errors import ModelError
 from SynthGANLib.model.card import MethodSpec, SourceSpec, SpatialSpec
 from SynthGANLib.model.model import Model
+from SynthGANLib.networks import registry
 
 WEIGHTS, VECTOR = "weights.safetensors", "vector.safetensors"
 
@@ -69,10 +69,10 @@ def test_loading_leaves_the_callers_dice_alone(folder: Path) -> None:
 
 def test_build_refuses_what_does_not_fit() -> None:
     card = network_card()
-    other = networks.build("UNet", {"dims": 3, "widths": [4, 16]})
+    other = registry.build("UNet", {"dims": 3, "widths": [4, 16]})
     with pytest.raises(ModelError, match="the network needs"):
         Model.build(card, other, torch.zeros(1, 1, 16, 16, 16))
-    network = networks.build("UNet", card.method.arguments)
+    network = registry.build("UNet", card.method.arguments)
     with pytest.raises(ModelError, match="test input"):
         Model.build(card, network, torch.zeros(1, 2, 16, 16, 16))
     with pytest.raises(ModelError, match="divisible"):
@@ -87,7 +87,7 @@ def test_build_refuses_what_does_not_fit() -> None:
 
 def test_weights_too_large_for_half_precision_are_not_stored_as_infinity() -> None:
     card = network_card(method=dataclasses.replace(network_card().method, storage="float16"))
-    network = networks.build("UNet", card.method.arguments)
+    network = registry.build("UNet", card.method.arguments)
     with torch.no_grad():
         next(network.parameters()).fill_(1e6)
     with pytest.raises(ModelError, match="float16"):
@@ -100,7 +100,7 @@ def test_two_and_a_half_dimensions_count_the_neighbours_as_channels(tmp_path: Pa
         source=SourceSpec("MR", "1", channels=2),
         spatial=SpatialSpec(2, (1, 16, 16), (1, 64, 64), axis="axial", neighbours=1, multiple=2),
     )
-    network = networks.build("UNet", card.method.arguments)
+    network = registry.build("UNet", card.method.arguments)
     Model.build(card, network, torch.zeros(2, 6, 16, 16)).save(tmp_path / "m")
     assert Model.load(tmp_path / "m").card.spatial.neighbours == 1
     with pytest.raises(ModelError, match="test input"):
@@ -205,7 +205,7 @@ def test_a_network_may_write_into_what_it_is_given(tmp_path: Path, monkeypatch: 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return x.add_(self.scale)
 
-    monkeypatch.setattr(networks, "NETWORKS", {**networks.NETWORKS, "InPlace": InPlace})
+    monkeypatch.setattr(registry, "constructor", lambda name: InPlace)
     model = tiny_model(network_card(method=MethodSpec("network", "InPlace")))
     model.save(tmp_path / "m")
     loaded = Model.load(tmp_path / "m")

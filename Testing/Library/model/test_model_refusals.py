@@ -13,11 +13,11 @@ import safetensors.torch
 import torch
 from model_folders import edit_json, replace_file, tiny_model
 
-from SynthGANLib import networks
 from SynthGANLib.errors import InputError, ModelError
 from SynthGANLib.model.card import VectorSpec
 from SynthGANLib.model.limits import TooBigError, bounded_construction
 from SynthGANLib.model.model import Model
+from SynthGANLib.networks import registry
 
 WEIGHTS, VECTOR = "weights.safetensors", "vector.safetensors"
 
@@ -266,13 +266,13 @@ def test_verify_notices_a_change_after_loading(folder: Path) -> None:
 def test_an_absurd_network_is_refused_without_taking_memory(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Weights of 4096 channels would be gigabytes: the trial makes them without memory, and stops early."""
     places: list[str] = []
-    original = networks.build
+    original = registry.build
 
     def spy(name: str, arguments: dict[str, Any]) -> torch.nn.Module:
         places.append(torch.empty(0).device.type)
         return original(name, arguments)
 
-    monkeypatch.setattr(networks, "build", spy)
+    monkeypatch.setattr(registry, "build", spy)
     edit_json(folder, lambda content: content["method"]["arguments"].update(widths=[1024, 2048]))
     refused(folder)
     assert places == ["meta"]
@@ -288,7 +288,7 @@ def test_a_network_that_would_fill_the_memory_is_refused_before_it_runs(
     """A few thousand weights of 4096 channels turn an input of four megabytes into 14 gigabytes."""
     layers = [[1, 4096], [1, 1]]
     change = {"name": "ConvStack", "arguments": {"dims": 3, "layers": layers, "norm": "none"}}
-    network = networks.build(change["name"], change["arguments"])
+    network = registry.build(change["name"], change["arguments"])
     cube = torch.zeros(1, 1, 96, 96, 96)
     replace_file(folder, WEIGHTS, safetensors.torch.save(network.state_dict()))
     replace_file(folder, VECTOR, safetensors.torch.save({"input": cube, "output": cube.clone()}))

@@ -18,11 +18,10 @@ from network_battery import (
 from network_battery import count as parameters
 
 from SynthGANLib.errors import ModelError
-from SynthGANLib.networks.discriminators import DISCRIMINATORS
 from SynthGANLib.networks.dual_head import DualHeadDiscriminator
 from SynthGANLib.networks.image_discriminators import ImageDiscriminator, PyramidDiscriminator
 from SynthGANLib.networks.patch_discriminators import PatchDiscriminator
-from SynthGANLib.networks.registry import build
+from SynthGANLib.networks.registry import DISCRIMINATORS, build
 
 
 def dice(seed: int = 0) -> torch.Generator:

@@ -19,9 +19,8 @@ from torch.nn import functional as F
 
 from SynthGANLib.errors import ModelError
 from SynthGANLib.networks.blocks import initialise
-from SynthGANLib.networks.generative import GENERATIVE
 from SynthGANLib.networks.noise import MlpGenerator, NoiseDecoder
-from SynthGANLib.networks.registry import build
+from SynthGANLib.networks.registry import GENERATIVE, build
 from SynthGANLib.networks.sampler import Sampler, cells_of, code_from_image
 from SynthGANLib.networks.vessel import RetinaSynthesis, VesselAutoencoder
 

@@ -11,8 +11,8 @@ import pytest
 import torch
 from cli_cases import call
 from list_cases import head, save, write_list
+from recipe_cases import EveryKey
 from regime_cases import drawn
-from test_recipe_runs import EveryKey
 from torch import Tensor, nn
 
 from SynthGANLib.errors import InputError

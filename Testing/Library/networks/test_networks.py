@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from SynthGANLib.errors import ModelError
-from SynthGANLib.networks.registry import NETWORKS, build
+from SynthGANLib.networks.registry import build, constructor
 from SynthGANLib.networks.unet import MixtureUNet, UNet, depth_to_space, space_to_depth
 
 CASES = {
@@ -55,7 +55,7 @@ def test_saved_weights_give_the_same_bits(case):
 
 def _arguments(network):
     for name, arguments, _ in CASES.values():
-        if isinstance(network, NETWORKS[name]):
+        if isinstance(network, constructor(name)):
             candidate = build(name, arguments)
             if [p.shape for p in candidate.parameters()] == [p.shape for p in network.parameters()]:
                 return arguments

@@ -11,11 +11,11 @@ import torch
 from model_folders import edit_json
 from torch.nn import functional as F
 
-from SynthGANLib import networks
 from SynthGANLib.errors import CancelledError, InputError, ModelError, UnfitInputError
 from SynthGANLib.image.volume import Volume
 from SynthGANLib.inference.pipeline import synthesize
 from SynthGANLib.model.model import Model
+from SynthGANLib.networks import registry
 from SynthGANLib.networks.regression import GaussianMixtureRegression, RidgeRegression, local_features, polynomial
 from SynthGANLib.phantom.anatomy import body_of
 from SynthGANLib.phantom.draw import draw_head
@@ -234,7 +234,7 @@ def test_constructor_refuses_what_cannot_be() -> None:
         ("RidgeRegression", {"channels": 0}),
     ):
         with pytest.raises(ModelError, match=name):
-            networks.build(name, arguments)
+            registry.build(name, arguments)
 
 
 def test_channel_two_is_used_where_it_tells() -> None:

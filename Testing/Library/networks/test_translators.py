@@ -8,8 +8,7 @@ import torch
 from network_battery import Case, count
 
 from SynthGANLib.errors import ModelError
-from SynthGANLib.networks.registry import build
-from SynthGANLib.networks.translators import TRANSLATORS
+from SynthGANLib.networks.registry import TRANSLATORS, build
 
 _STAGE = {"downs": 3, "base": 4, "dropout": 0.0}
 CASES = {

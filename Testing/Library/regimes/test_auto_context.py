@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import torch
 from list_cases import save, setup, write_list
+from recipe_cases import EveryKey
 from regime_cases import Loop, auto_context, drawn, images, stages
-from test_recipe_runs import EveryKey
 from torch import Tensor, nn
 from training_cases import same
 

@@ -20,7 +20,7 @@ from SynthGANLib.regimes.cycle import Cycle, CycleConfig
 from SynthGANLib.training import engine
 from SynthGANLib.training.distributed import World
 from SynthGANLib.training.state import State
-from Testing.Benchmarks.bench_training import plain_cyclegan, plain_pix2pix
+from Tools.Benchmarks.bench_training import plain_cyclegan, plain_pix2pix
 
 WORLD = World(0, 1, torch.device("cpu"))
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from Testing.Benchmarks.bench_skulls import SLICES, SPACING_MM, dice, largest_part, longest_run, patients
+from Tools.Benchmarks.bench_skulls import SLICES, SPACING_MM, dice, largest_part, longest_run, patients
 
 
 def test_dice_counts_what_both_share() -> None:

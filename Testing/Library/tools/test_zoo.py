@@ -16,13 +16,13 @@ from SynthGANLib.phantom.draw import draw_head
 from SynthGANLib.phantom.tissues import HEAD_LABELS
 from SynthGANLib.recipes.registry import FITTED, RECIPES
 from SynthGANLib.training.record import setup_of
-from Testing.Zoo import generation, heads, zoo
-from Testing.Zoo.baselines import noise_of_look, unet_entry, unet_recipe
-from Testing.Zoo.compact import ENTRIES, Entry
-from Testing.Zoo.material import Collection, Item
-from Testing.Zoo.report import recipe_of, report, short
-from Testing.Zoo.tasks import COLLECTIONS, TASKS
-from Testing.Zoo.words import BELOW, AgainstReal, Compared, reasons
+from Tools.Zoo import generation, heads, zoo
+from Tools.Zoo.baselines import noise_of_look, unet_entry, unet_recipe
+from Tools.Zoo.compact import ENTRIES, Entry
+from Tools.Zoo.material import Collection, Item
+from Tools.Zoo.report import recipe_of, report, short
+from Tools.Zoo.tasks import COLLECTIONS, TASKS
+from Tools.Zoo.words import BELOW, AgainstReal, Compared, reasons
 
 MACHINE = {"cpu": "a processor", "cores": 2, "threads": 1, "device": "cpu", "torch": "2"}
 
@@ -213,7 +213,7 @@ def test_two_steps_of_a_recipe_from_labels_to_the_table(phantom_data, tmp_path, 
     # the smallest network there is: what is tested is the way
     small = {**wanted.settings, "networks.generator.arguments.downs": "2", "patch": "16,16,16"}
     monkeypatch.setattr(zoo, "ENTRIES", (replace(wanted, steps=2, settings=small),))
-    monkeypatch.setattr("Testing.Zoo.baselines.STEPS", {2: 2, 3: 2})
+    monkeypatch.setattr("Tools.Zoo.baselines.STEPS", {2: 2, 3: 2})
     runs, docs = tmp_path / "runs", tmp_path / "docs"
     command = ["--data", str(phantom_data), "--runs", str(runs), "--docs", str(docs), "--scale", "1"]
 
