@@ -22,7 +22,7 @@ PY    := $(VENV)/bin/python
 READY := $(VENV)/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench bench-training bench-panel zoo real-heads models train-head clean
+.PHONY: help demo test lint lists bench bench-training bench-panel zoo real-heads models train-head clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' Makefile
@@ -53,8 +53,11 @@ demo: $(READY) ## synthesise a CT in a real MRML scene; results in demo/ (INPUT=
 test: $(READY) ## lint, type check and every test, each suite in a process of its own
 	@$(PY) Testing/run_all.py
 
-lint: $(READY) ## ruff and mypy only
-	@$(PY) Testing/run_all.py ruff mypy
+lint: $(READY) ## ruff, import layers and mypy only
+	@$(PY) Testing/run_all.py ruff imports mypy
+
+lists: $(READY) ## write the lists of files in the CMake files
+	@$(PY) Tools/cmake_lists.py
 
 bench: $(READY) ## measure speed and memory beside MONAI into Docs/benchmarks.md
 	$(PY) Tools/Benchmarks/bench_inference.py --out Docs/benchmarks.md

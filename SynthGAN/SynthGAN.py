@@ -13,7 +13,6 @@ from slicer import (
 from slicer.util import VTKObservationMixin
 
 from SynthGANPanel import environment, settings
-from SynthGANPanel.comparison import annotation
 from SynthGANPanel.framework import (
     ScriptedLoadableModule,
     ScriptedLoadableModuleLogic,
@@ -49,7 +48,7 @@ names its sources.
 """)
         # Additional initialization step after application startup is complete
         slicer.app.connect("startupCompleted()", settings.registerPage)
-        slicer.app.connect("startupCompleted()", annotation.start)
+        slicer.app.connect("startupCompleted()", settings.startAnnotation)
 
 
 class SynthGANWidget(SharedState, ScriptedLoadableModuleWidget, VTKObservationMixin):

@@ -20,6 +20,7 @@ CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os
 SHARES = min(4, CORES)
 STEPS: dict[str, list[str]] = {
     "ruff": [sys.executable, "-m", "ruff", "check", "."],
+    "imports": [str(Path(sys.executable).with_name("lint-imports")), "--no-cache"],
     "mypy": [sys.executable, "-m", "mypy"],
     "library": [*PYTEST, "--numprocesses", str(SHARES), "--dist", "loadfile", "Testing/Library"],
     "mrml": [*PYTEST, "Testing/Mrml"],
@@ -30,8 +31,10 @@ PYTEST_SUMMARY = re.compile(r"^=+ (.*\bin [\d.]+s.*?) =+$")
 
 def run_step(name: str, command: list[str]) -> tuple[int, str]:
     """Run one step with its output shown as it comes; its exit code and its closing line."""
-    print(f"\n--- {name}: python {' '.join(command[1:])}", flush=True)
+    print(f"\n--- {name}: {' '.join([Path(command[0]).name, *command[1:]])}", flush=True)
     environment = {**os.environ, "QT_QPA_PLATFORM": "offscreen", "PYTHONUNBUFFERED": "1"}
+    if name == "imports":
+        environment["PYTHONPATH"] = os.pathsep.join((str(ROOT), str(ROOT / "SynthGAN")))
     if name == "library":
         environment["OMP_NUM_THREADS"] = str(max(1, CORES // SHARES))  # the processes are the threads
     started = time.monotonic()

@@ -56,6 +56,13 @@ def annotationShown():
     return str(value(ANNOTATION, "true")).lower() == "true"
 
 
+def startAnnotation():
+    """Mark the views that show a synthetic volume, where the settings say so."""
+    from SynthGANPanel.comparison import annotation
+
+    annotation.start(annotationShown())
+
+
 def applyModelFolder():
     """Let this process and its children look for the user's models where the settings say."""
     folder = modelFolder()

@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import re
-import signal
-import threading
-from collections.abc import Iterator
-from types import FrameType
 from typing import Any, TextIO
 
 _UNITS = {
@@ -54,24 +49,3 @@ def say(text: str, stream: TextIO | None, *, end: str = "\n") -> bool:
     except (OSError, ValueError):  # nobody reads any more, the disk is full, or the stream was closed
         return False
     return stream is not None
-
-
-@contextlib.contextmanager
-def stop_on_signals() -> Iterator[threading.Event]:
-    """The first Ctrl-C or SIGTERM cancels within one tile, a second Ctrl-C at once."""
-    stopped = threading.Event()
-    former: dict[int, Any] = {}
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        if stopped.is_set() and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        stopped.set()
-
-    if threading.current_thread() is threading.main_thread():  # elsewhere Python allows no handlers
-        for name in (signal.SIGINT, signal.SIGTERM):
-            former[name] = signal.signal(name, stop)
-    try:
-        yield stopped
-    finally:
-        for number, handler in former.items():
-            signal.signal(number, handler)

@@ -12,9 +12,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from SynthGANLib.cli.arguments import count_of, memory_size, print_json, say, stop_on_signals, whole_number
+from SynthGANLib.cli.arguments import count_of, memory_size, print_json, say, whole_number
 from SynthGANLib.cli.console import case_line
 from SynthGANLib.errors import InputError
+from SynthGANLib.signals import stop_on_signals
 
 if TYPE_CHECKING:
     from SynthGANLib.batch.run import Batch, Execute

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from SynthGANLib.cli.arguments import memory_size, print_json, say, stop_on_signals
+from SynthGANLib.cli.arguments import memory_size, print_json, say
 from SynthGANLib.cli.batch import add_batch_command
 from SynthGANLib.cli.console import Bar, models_table
 from SynthGANLib.cli.train import add_commands
@@ -23,6 +23,7 @@ from SynthGANLib.jobs.models import install
 from SynthGANLib.jobs.run import run_job
 from SynthGANLib.jobs.synthesis import Job
 from SynthGANLib.model.catalogue import Catalogue
+from SynthGANLib.signals import stop_on_signals
 
 
 class _Parser(argparse.ArgumentParser):
@@ -168,7 +169,7 @@ def _models(options: argparse.Namespace) -> int:
 
 def _info(options: argparse.Namespace) -> int:
     from SynthGANLib.model.card import WEIGHTS
-    from SynthGANLib.model.card_text import card_text
+    from SynthGANLib.model.card_text import readme_of
     from SynthGANLib.model.folder import read_card
 
     folder = Catalogue().find(options.model)
@@ -177,7 +178,7 @@ def _info(options: argparse.Namespace) -> int:
         print_json({**card.to_json(), "path": str(folder)})
     else:
         weights = card.files[WEIGHTS].bytes if WEIGHTS in card.files else 0
-        print(card_text(card, weights=weights), end="")
+        print(readme_of(card, weights=weights), end="")
     return 0
 
 

@@ -97,9 +97,9 @@ def _train(options: argparse.Namespace) -> int:
 
 def _fit(options: argparse.Namespace, recipe: Any, settings: dict[str, str]) -> int:
     from SynthGANLib.cli.console import Bar
+    from SynthGANLib.signals import stop_on_signals
     from SynthGANLib.training.fit_run import fit_recipe
     from SynthGANLib.training.preflight import Counter, tell
-    from SynthGANLib.training.stopping import stop_on_signals
 
     with stop_on_signals() as stop, Counter(sys.stderr, "checking case") as counter, Bar(sys.stderr) as bar:
         report = fit_recipe(

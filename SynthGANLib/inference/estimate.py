@@ -119,7 +119,7 @@ class Estimate:
     runs: int
 
 
-def estimate(
+def estimate_run(
     card: Card, grid: Grid, device: str = "auto", *, memory: int | None = None, folder: Path | None = None
 ) -> Estimate:
     """What it takes to synthesise a whole volume on `grid` by a model.

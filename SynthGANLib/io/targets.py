@@ -12,7 +12,6 @@ from SynthGANLib.io.integrity import check_name
 
 if TYPE_CHECKING:
     from SynthGANLib.image.volume import Volume
-    from SynthGANLib.model.card import Card
 
 _PICTURES = (".png", ".tif", ".tiff")
 
@@ -57,15 +56,14 @@ def check_output(output: Path, inputs: Mapping[str, str | None], force: bool) ->
         )
 
 
-def check_kind(output: Path, card: Card, volume: Volume) -> None:
-    """Refuse a file format that cannot hold the result to come, before anything is computed (InputError)."""
+def check_kind(output: Path, unit: str, volume: Volume) -> None:
+    """Refuse a format that cannot hold a result in `unit` on the grid of `volume` (InputError)."""
     from SynthGANLib.io.volumes import suffix_of
 
     suffix = suffix_of(output)
-    if suffix in _PICTURES and (card.target.unit != "RGB" or volume.shape[0] != 1):
+    if suffix in _PICTURES and (unit != "RGB" or volume.shape[0] != 1):
         raise InputError(
-            f"'{output.name}' can hold one colour slice only, not a result of {volume.shape[0]} slices in "
-            f"{card.target.unit}.",
+            f"'{output.name}' can hold one colour slice only, not a result of {volume.shape[0]} slices in {unit}.",
             next_step="Use .nrrd, .mha or .nii.gz.",
         )
     if suffix in (".nii", ".nii.gz") and not volume.grid.orthogonal:

@@ -23,7 +23,7 @@ class MeasureJob:
 
     Attributes:
         result: file of the synthetic image. reference, source, mask: files, or None; see
-            :func:`SynthGANLib.evaluation.assess.assess`.
+            :func:`SynthGANLib.evaluation.assessment.assess`.
         result_unit, reference_unit, source_unit: units, None where nothing states one.
         protocol: "auto" or a name of ``SynthGANLib.evaluation.metrics.PROTOCOLS``.
 
@@ -68,7 +68,7 @@ def run_measurement(job: MeasureJob, enter: Callable[[str, float], None]) -> dic
 
     `enter` is told each stage and the share that is done by then; what it raises ends the run. Needs no torch.
     """
-    from SynthGANLib.evaluation.assess import assess, settle_units
+    from SynthGANLib.evaluation.assessment import assess, settle_units
 
     enter("read", 0.0)
     result = _read(job.result, job.result_unit)

@@ -9,7 +9,7 @@ from typing import Any
 from SynthGANLib.errors import InputError, ModelError
 from SynthGANLib.files import checked_digest, sha256_of
 from SynthGANLib.model.catalogue import Catalogue, expanded
-from SynthGANLib.model.download import checked_address, download, is_address
+from SynthGANLib.model.download import checked_address, download_file, is_address
 
 INSTALL, VERIFY = "install", "verify"
 
@@ -56,7 +56,7 @@ def install(
     def tell(done: int, total: int | None) -> None:
         report("fetch", 0.9 * done / total if total else 0.0)
 
-    download(source, archive, sha256, progress=tell, cancel=cancel)
+    download_file(source, archive, sha256, progress=tell, cancel=cancel)
     try:
         report("install", 0.9)
         return catalogue.install(archive, force=force).to_json()

@@ -36,7 +36,7 @@ def run_job(
     device, seconds, tiles, peak_memory, warnings, plan, versions, pace: a
     :class:`SynthGANLib.inference.estimate.Run` as JSON) or ``error`` (kind, cause, next_step,
     exit_code). What ``done`` holds after a job "measure" is told at
-    :meth:`SynthGANLib.evaluation.assess.Assessment.to_json`.
+    :meth:`SynthGANLib.evaluation.assessment.Assessment.to_json`.
     """
     asked = cancel or (lambda: False)
     try:

@@ -15,17 +15,16 @@ from __future__ import annotations
 import json
 import os
 import queue
-import signal
 import sys
 import threading
 import time
-from types import FrameType
 from typing import Any
 
 from SynthGANLib.errors import InputError, SynthGANError
 from SynthGANLib.inference.provenance import versions
 from SynthGANLib.jobs.events import Emit, emit_error, emit_missing
 from SynthGANLib.jobs.run import run_job
+from SynthGANLib.signals import Stop, stop_on_signals
 from SynthGANLib.strict_json import JsonError, parse_json
 
 MAX_LINE = 2**20
@@ -36,29 +35,28 @@ _started = time.monotonic()
 
 def main() -> int:
     """Run the worker; returns the exit code."""
-    stopped = threading.Event()
-    try:
-        emit = _json_channel(stopped)
-    except OSError:  # nobody could be told anything, so nothing is begun
-        if sys.stderr is not None:
-            print("The worker tells its events on standard output, which is closed.", file=sys.stderr)
-        return InputError.exit_code
-    _stop_on_signals(stopped)
-    try:
-        return _serve(StdinLines(stopped), emit, stopped)
-    except SynthGANError as error:
-        return emit_error(emit, error)
-    except ImportError as error:  # "ready" needs torch
-        return emit_missing(emit, error)
+    with stop_on_signals(interrupt=False) as stop:
+        try:
+            emit = _json_channel(stop)
+        except OSError:  # no event could be reported, so no job is begun
+            if sys.stderr is not None:
+                print("The worker reports its events on standard output, which is closed.", file=sys.stderr)
+            return InputError.exit_code
+        try:
+            return _serve(StdinLines(stop), emit, stop)
+        except SynthGANError as error:
+            return emit_error(emit, error)
+        except ImportError as error:  # "ready" needs torch
+            return emit_missing(emit, error)
 
 
-def _serve(lines: StdinLines, emit: Emit, stopped: threading.Event) -> int:
+def _serve(lines: StdinLines, emit: Emit, stop: Stop) -> int:
     """Answer "ready" as often as asked, then run one job."""
     answered = False
     while (line := lines.first()) is not None:
         content = _parsed(line)
         if content.get("job") != "ready":
-            return run_job(content, _remembering(emit), cancel=stopped.is_set)
+            return run_job(content, _remembering(emit), cancel=stop.is_set)
         emit(_ready())
         answered = True
     if answered:
@@ -88,15 +86,15 @@ class StdinLines:
     interpreter fail at its end; a thread in ``os.read`` does neither.
     """
 
-    def __init__(self, stopped: threading.Event, descriptor: int = 0) -> None:
-        self._stopped = stopped
+    def __init__(self, stop: Stop, descriptor: int = 0) -> None:
+        self._stop = stop
         self._descriptor = descriptor
         self._waiting: queue.Queue[bytes | None] = queue.Queue()
         threading.Thread(target=self._read, name="stdin", daemon=True).start()
 
     def first(self) -> bytes | None:
         """The next line that holds a job; None at the end."""
-        while not self._stopped.is_set():
+        while not self._stop.is_set():
             try:
                 return self._waiting.get(timeout=POLL_SECONDS)
             except queue.Empty:
@@ -114,7 +112,7 @@ class StdinLines:
         if rest.strip():
             self._take(rest)  # a last line without its newline
         self._waiting.put(None)
-        self._stopped.set()
+        self._stop.ask()
 
     def _chunk(self) -> bytes:
         try:
@@ -130,7 +128,7 @@ class StdinLines:
             content = None  # told by the main thread, which parses it again
         if isinstance(content, dict) and "cancel" in content:
             if content["cancel"] is True:
-                self._stopped.set()
+                self._stop.ask()
         else:
             self._waiting.put(line)
 
@@ -159,7 +157,7 @@ def _ready() -> dict[str, Any]:
     return {"event": "ready", "seconds": seconds, "devices": devices, "versions": versions()}
 
 
-def _json_channel(stopped: threading.Event) -> Emit:
+def _json_channel(stop: Stop) -> Emit:
     """Keep the real standard output for events; prints of Python and of C libraries go to standard error."""
     if sys.stdout is not None:  # it is None where descriptor 1 was closed, and then `dup` fails
         sys.stdout.flush()
@@ -178,18 +176,9 @@ def _json_channel(stopped: threading.Event) -> Emit:
             while left:  # a pipe may take only a part
                 left = left[os.write(channel, left) :]
         except OSError:  # nobody reads any more: the one who started this is gone, and the run may end
-            stopped.set()
+            stop.ask()
 
     return emit
-
-
-def _stop_on_signals(stopped: threading.Event) -> None:
-    def stop(number: int, frame: FrameType | None) -> None:
-        stopped.set()
-
-    for name in ("SIGTERM", "SIGINT", "SIGBREAK"):  # SIGBREAK exists on Windows only
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), stop)
 
 
 if __name__ == "__main__":

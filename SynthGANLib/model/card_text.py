@@ -10,7 +10,7 @@ from SynthGANLib.model.card import Card
 RESEARCH_NOTICE = "For research only: not a medical device, not for diagnosis, treatment planning or any clinical use."
 
 
-def card_text(card: Card, *, pictures: Sequence[str] = (), weights: int = 0) -> str:
+def readme_of(card: Card, *, pictures: Sequence[str] = (), weights: int = 0) -> str:
     """Markdown of everything in the card; the same card always gives the same text.
 
     `weights`: bytes of the folder's weights, or of the tensors that a classical method works with; 0 for none.

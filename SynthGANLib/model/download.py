@@ -40,7 +40,7 @@ def checked_address(url: str) -> str:
     return url
 
 
-def download(
+def download_file(
     url: str,
     path: Path,
     sha256: str,

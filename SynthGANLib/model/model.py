@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from SynthGANLib.errors import InputError, ModelError
 from SynthGANLib.model.card import CARD, README, VECTOR, WEIGHTS, Card, FileSpec
 from SynthGANLib.model.card_checks import check_file_name
-from SynthGANLib.model.card_text import card_text
+from SynthGANLib.model.card_text import readme_of
 from SynthGANLib.model.folder import arrays_of, check_folder, read_card, read_file, read_tensors, write_folder
 from SynthGANLib.model.network import (
     build_network,
@@ -273,7 +273,7 @@ def _contents(model: Model, attachments: Mapping[str, Path]) -> tuple[dict[str, 
         contents[WEIGHTS] = arrays_to_bytes(dict(model.tensors))
     pictures = sorted(name for name in contents if name.endswith((".png", ".jpg")))
     weights = len(contents.get(WEIGHTS, b""))
-    contents[README] = card_text(model.card, pictures=pictures, weights=weights).encode()
+    contents[README] = readme_of(model.card, pictures=pictures, weights=weights).encode()
     files = {name: FileSpec(hashlib.sha256(data).hexdigest(), len(data)) for name, data in sorted(contents.items())}
     card = dataclasses.replace(model.card, files=files)
     return {**contents, CARD: card.dumps().encode()}, card

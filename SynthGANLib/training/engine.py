@@ -19,6 +19,7 @@ from SynthGANLib.files import NotWrittenError, write_whole
 from SynthGANLib.inference.devices import resolve_device
 from SynthGANLib.recipes.base import Setup
 from SynthGANLib.regimes.base import Batch, Graph, Regime, Terms, sum_of
+from SynthGANLib.signals import stop_on_signals
 from SynthGANLib.training import checkpoint
 from SynthGANLib.training.batches import Batches, Feed
 from SynthGANLib.training.distributed import World
@@ -26,7 +27,6 @@ from SynthGANLib.training.guard import DiscriminatorWatch, first_bad_gradient, n
 from SynthGANLib.training.log import Reports
 from SynthGANLib.training.schedule import set_rates
 from SynthGANLib.training.state import State
-from SynthGANLib.training.stopping import stop_on_signals
 from SynthGANLib.training.validate import Validator
 
 Amp = Literal["none", "bf16", "fp16"]

@@ -14,8 +14,8 @@ from SynthGANLib.data.faults import Progress
 from SynthGANLib.data.pairs import PairReport
 from SynthGANLib.errors import InputError, SynthGANError
 from SynthGANLib.files import write_json
+from SynthGANLib.signals import stop_on_signals
 from SynthGANLib.training.distributed import World
-from SynthGANLib.training.stopping import stop_on_signals
 
 PAIRS = "pairs.json"
 

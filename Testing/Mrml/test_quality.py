@@ -12,7 +12,7 @@ import pytest
 import slicer
 import vtk
 
-from SynthGANLib.evaluation.assess import assess
+from SynthGANLib.evaluation.assessment import assess
 from SynthGANLib.image.volume import Volume
 from Testing.Mrml.scene_cases import nodes_of, state_of
 

@@ -146,7 +146,7 @@ def test_the_estimate_is_of_the_region_and_of_all_frames(head, monkeypatch):
         asked.append(grid)
         return estimate.Estimate(seconds=100.0, bytes=None, tiles=None, basis="on 2026-01-02", runs=1)
 
-    monkeypatch.setattr(estimate, "estimate", seconds)
+    monkeypatch.setattr(estimate, "estimate_run", seconds)
     roi = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsROINode", "part")
     regions.fitRoi(roi, head)
     roi.SetSize(*(np.array(roi.GetSize()) / 2))

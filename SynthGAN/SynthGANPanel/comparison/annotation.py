@@ -8,7 +8,6 @@ screen captures have it too.
 import slicer
 import vtk
 
-from SynthGANPanel import settings
 from SynthGANPanel.comparison import checkerboard, compare, difference
 from SynthGANPanel.comparison.modes import CompareMode
 from SynthGANPanel.i18n import _
@@ -23,13 +22,13 @@ LAYERS = (("Background", None), ("Foreground", "GetForegroundOpacity"), ("Label"
 _annotator = None
 
 
-def start():
+def start(shown=True):
     """Annotate the views of the application from now on, also when a new layout makes new ones. Only once.
 
-    Nothing happens where the settings say so.
+    :param shown: False does nothing: the user's settings switch the annotation off
     """
     global _annotator
-    if not settings.annotationShown():
+    if not shown:
         return None
     app = getattr(slicer, "app", None)
     if _annotator is None and app is not None and app.layoutManager() is not None:

@@ -22,7 +22,7 @@ def describe(inputNode, card, device="auto", memoryLimitGb=0.0, roiNode=None, fr
     environment.useLibrary()
     from SynthGANLib.errors import SynthGANError
     from SynthGANLib.image.grid import Grid
-    from SynthGANLib.inference.estimate import estimate
+    from SynthGANLib.inference.estimate import estimate_run
 
     try:
         nodes.checkInput(inputNode)
@@ -30,7 +30,7 @@ def describe(inputNode, card, device="auto", memoryLimitGb=0.0, roiNode=None, fr
         if roiNode is not None:
             voxels = regions.voxelsInRoi(roiNode, inputNode)
             grid = Grid(tuple(part.stop - part.start for part in voxels), regions.shifted(grid.affine, voxels))
-        found = estimate(card, grid, device, memory=round(memoryLimitGb * 2**30) or None)
+        found = estimate_run(card, grid, device, memory=round(memoryLimitGb * 2**30) or None)
     except SynthesisError:
         return ""  # what is wrong with the input is told where it is chosen
     except SynthGANError as error:

@@ -2,6 +2,7 @@
 
 import slicer
 
+from SynthGANPanel import settings
 from SynthGANPanel.comparison import annotation, compare, difference
 from SynthGANPanel.comparison import live as liveComparison
 from SynthGANPanel.comparison.modes import LAYERED, CompareMode
@@ -49,7 +50,7 @@ class CompareSection(Section):
             WindowSelector(self.ui.sourceWindowSelector, self._sourceToWindow),
             WindowSelector(self.ui.resultWindowSelector, self._resultToWindow),
         )
-        annotation.start()
+        settings.startAnnotation()
 
     def cleanup(self):
         self._settled.stop()

@@ -138,11 +138,11 @@ def cardMarkdown(entry):
     if entry.error is not None:
         return entry.error
     environment.useLibrary()
-    from SynthGANLib.model.card_text import card_text
+    from SynthGANLib.model.card_text import readme_of
 
     # The card is written as a page; a panel is narrower: smaller headings, pairs of name and value as lines.
     # The command line, its last section, is not what a reader of the panel needs.
-    text = card_text(entry.card).split(USE_SECTION)[0]
+    text = readme_of(entry.card).split(USE_SECTION)[0]
     text = QUOTE.sub("", HEADING.sub("#### ", text))
     return PAIRS.sub(lambda table: PAIR.sub(r"- \1: \2", table.group(1)), text)
 

@@ -20,7 +20,7 @@ from SynthGANLib.image.grid import Array
 from SynthGANLib.image.volume import Volume
 from SynthGANLib.io.dicom.contrast import contrast_of
 from SynthGANLib.io.dicom.header import Dataset, Header, read_header
-from SynthGANLib.io.dicom.stack import Frame, Stack, frames_of, stack
+from SynthGANLib.io.dicom.stack import Frame, Stack, frames_of, stack_frames
 from SynthGANLib.io.dicom.suv import Uptake, uptake
 from SynthGANLib.io.integrity import check_name
 
@@ -176,7 +176,7 @@ def _assemble(headers: Sequence[Header], frame: int | None, unit: str | None) ->
         )
     frames = [entry for header in headers for entry in frames_of(header)]
     pixels = _Pixels()
-    ordered = stack(frames, frame, pixels.same)
+    ordered = stack_frames(frames, frame, pixels.same)
     meaning = _meaning(ordered.frames[0])
     if unit is not None and unit != meaning.unit:
         meaning = Uptake(unit)

@@ -103,7 +103,7 @@ def _frame(header: Header, index: int, shared: Dataset, own: Dataset) -> Frame:
     )
 
 
-def stack(frames: Sequence[Frame], frame: int | None, same_pixels: Callable[[Frame, Frame], bool]) -> Stack:
+def stack_frames(frames: Sequence[Frame], frame: int | None, same_pixels: Callable[[Frame, Frame], bool]) -> Stack:
     """Order the frames of one series on one grid.
 
     Args:

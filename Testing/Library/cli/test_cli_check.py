@@ -19,9 +19,9 @@ from SynthGANLib.errors import CancelledError, InputError
 from SynthGANLib.evaluation.without_reference import normalised_mutual_information
 from SynthGANLib.image.volume import Volume
 from SynthGANLib.io.volumes import read_volume
+from SynthGANLib.signals import TerminatedError
 from SynthGANLib.training import preflight as before
 from SynthGANLib.training.fit_classical import Case
-from SynthGANLib.training.stopping import TerminatedError
 
 SHAPE = (20, 40, 36)
 QUICK = ("--tiny", "--device", "cpu", "--log-every", 1, "--save-every", 2, "--workers", 0, "--set", "steps=2")

@@ -14,7 +14,7 @@ import pytest
 
 import SynthGANLib
 from SynthGANLib.errors import CancelledError, InputError
-from SynthGANLib.evaluation.assess import assess, settle_units
+from SynthGANLib.evaluation.assessment import assess, settle_units
 from SynthGANLib.evaluation.metrics import evaluate, region_errors
 from SynthGANLib.image.volume import Volume
 from SynthGANLib.io.volumes import write_volume

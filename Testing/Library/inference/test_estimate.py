@@ -20,7 +20,7 @@ from SynthGANLib.image.geometry import conform, conformed_grid
 from SynthGANLib.image.grid import Grid
 from SynthGANLib.image.volume import Volume
 from SynthGANLib.inference import estimate as module
-from SynthGANLib.inference.estimate import FILE, KEPT, Run, arrays, estimate, read_runs, remember, run_of
+from SynthGANLib.inference.estimate import FILE, KEPT, Run, arrays, estimate_run, read_runs, remember, run_of
 from SynthGANLib.inference.pipeline import synthesize
 from SynthGANLib.io.volumes import write_volume
 from SynthGANLib.model.card import Card, SpatialSpec
@@ -53,11 +53,11 @@ def done(card: Card, on: Grid, folder: Path, seconds: float = 10.0, **facts: Any
 
 
 def test_nothing_is_claimed_before_a_run(card: Card, folder: Path) -> None:
-    found = estimate(card, grid(64), folder=folder)
+    found = estimate_run(card, grid(64), folder=folder)
     assert (found.seconds, found.tiles, found.runs) == (None, None, 0)
     assert found.basis == "not yet measured on this machine"
     assert found.bytes is not None
-    assert estimate(card, grid(64), "cuda", folder=folder).bytes is None
+    assert estimate_run(card, grid(64), "cuda", folder=folder).bytes is None
 
 
 def test_time_follows_the_voxels_that_are_computed(card: Card, folder: Path) -> None:
@@ -65,14 +65,14 @@ def test_time_follows_the_voxels_that_are_computed(card: Card, folder: Path) -> 
     card = dataclasses.replace(card, spatial=fixed)
     run = done(card, grid(64), folder)
     assert run.computed == 64**3
-    same = estimate(card, grid(64), folder=folder)
+    same = estimate_run(card, grid(64), folder=folder)
     assert (same.seconds, same.tiles) == (pytest.approx(10.0), 1)
     assert same.basis == f"measured here {run.date}"
-    finer = estimate(card, grid(32, mm=4.0), folder=folder)  # 128 voxels of 1 mm for the model
+    finer = estimate_run(card, grid(32, mm=4.0), folder=folder)  # 128 voxels of 1 mm for the model
     assert finer.tiles == 27  # of 64 voxels with a quarter in common, for each axis three
     assert finer.seconds == pytest.approx(2.0 + 8.0 * 27)
     done(card, grid(32, mm=4.0), folder, seconds=57.0)  # faster than that: the line is bent
-    between = estimate(card, grid(64), folder=folder)
+    between = estimate_run(card, grid(64), folder=folder)
     assert between.seconds == pytest.approx(10.0)
     assert between.runs == 2
 
@@ -80,13 +80,13 @@ def test_time_follows_the_voxels_that_are_computed(card: Card, folder: Path) -> 
 def test_a_single_slow_run_does_not_bend_the_line(card: Card, folder: Path) -> None:
     for extent, seconds in ((16, 2.1), (32, 2.8), (48, 4.7), (64, 8.4), (64, 40.0)):
         done(card, grid(extent), folder, seconds=seconds)
-    expected = estimate(card, grid(48), folder=folder)
+    expected = estimate_run(card, grid(48), folder=folder)
     assert expected.seconds == pytest.approx(4.7, rel=0.25)
 
 
 def test_memory_grows_with_the_arrays_and_never_falls_below_what_loading_took(card: Card, folder: Path) -> None:
     done(card, grid(64), folder, peak_memory=500 * MIB)
-    small, same, large = (estimate(card, grid(extent), folder=folder).bytes for extent in (16, 64, 300))
+    small, same, large = (estimate_run(card, grid(extent), folder=folder).bytes for extent in (16, 64, 300))
     assert small == same == 500 * MIB
     tile = 64**3 * 100  # the largest tile, of one volume or the other
     grown = arrays(card, grid(300), grid(300), tile) - arrays(card, grid(64), grid(64), tile)
@@ -96,27 +96,27 @@ def test_memory_grows_with_the_arrays_and_never_falls_below_what_loading_took(ca
 
 def test_a_memory_limit_makes_smaller_tiles_or_is_refused(card: Card, folder: Path) -> None:
     done(card, grid(64), folder)
-    free = estimate(card, grid(64), folder=folder)
-    tight = estimate(card, grid(64), memory=4 * 64**3 + 5 * MIB, folder=folder)
+    free = estimate_run(card, grid(64), folder=folder)
+    tight = estimate_run(card, grid(64), memory=4 * 64**3 + 5 * MIB, folder=folder)
     assert free.tiles == 1
     assert tight.tiles is not None
     assert tight.tiles > 1
     with pytest.raises(MemoryExhaustedError, match="smallest tile"):
-        estimate(card, grid(64), memory=100_000, folder=folder)
+        estimate_run(card, grid(64), memory=100_000, folder=folder)
     with pytest.raises(InputError, match="voxels would have"):
-        estimate(card, grid(200, mm=50.0), folder=folder)
+        estimate_run(card, grid(200, mm=50.0), folder=folder)
 
 
 def test_runs_count_for_their_model_device_and_machine_only(card: Card, folder: Path, monkeypatch: Any) -> None:
     done(card, grid(64), folder, seconds=10.0)
     done(card, grid(64), folder, seconds=4.0, device="cuda", asked="cuda", peak_memory=900 * MIB)
-    assert estimate(card, grid(64), "auto", folder=folder).seconds == pytest.approx(10.0)
-    assert estimate(card, grid(64), "cpu", folder=folder).seconds == pytest.approx(10.0)
-    fast = estimate(card, grid(64), "cuda", folder=folder)
+    assert estimate_run(card, grid(64), "auto", folder=folder).seconds == pytest.approx(10.0)
+    assert estimate_run(card, grid(64), "cpu", folder=folder).seconds == pytest.approx(10.0)
+    fast = estimate_run(card, grid(64), "cuda", folder=folder)
     assert (fast.seconds, fast.bytes) == (pytest.approx(4.0), 900 * MIB)
-    assert estimate(dataclasses.replace(card, version="9.9.9"), grid(64), folder=folder).seconds is None
+    assert estimate_run(dataclasses.replace(card, version="9.9.9"), grid(64), folder=folder).seconds is None
     monkeypatch.setattr(module, "this_machine", lambda: "another")
-    assert estimate(card, grid(64), folder=folder).seconds is None
+    assert estimate_run(card, grid(64), folder=folder).seconds is None
 
 
 def test_the_newest_runs_are_kept(card: Card, folder: Path) -> None:
@@ -146,7 +146,7 @@ def test_a_damaged_record_is_begun_anew_and_told(card: Card, folder: Path, conte
     path = folder.parent / FILE
     path.write_bytes(content)
     assert read_runs(folder)[0] == []
-    assert estimate(card, grid(64), folder=folder).seconds is None
+    assert estimate_run(card, grid(64), folder=folder).seconds is None
     remark = remember(run, folder)
     assert FILE in remark
     assert "begun anew" in remark
@@ -188,7 +188,7 @@ def test_the_tiles_are_those_that_are_computed(folder: Path) -> None:
     result = synthesize(image, model, device="cpu")
     run = run_of(model.card, image.grid, "cpu", result.meta, threads=1, start=0.0, seconds=1.0)
     assert remember(run, folder) == ""
-    assert estimate(model.card, image.grid, "cpu", folder=folder).tiles == result.meta["tiles"]
+    assert estimate_run(model.card, image.grid, "cpu", folder=folder).tiles == result.meta["tiles"]
 
 
 def test_the_worker_records_its_runs_and_estimates_need_no_torch(shelf: Path, tmp_path: Path) -> None:
@@ -214,10 +214,10 @@ def test_the_worker_records_its_runs_and_estimates_need_no_torch(shelf: Path, tm
     assert 0 < events[-1]["pace"]["start"] < events[-1]["pace"]["seconds"]
     script = (
         "import sys\nsys.modules['torch'] = None\n"  # an import of it would fail from here on
-        "from SynthGANLib.model.catalogue import Catalogue\nfrom SynthGANLib.inference.estimate import estimate\n"
+        "from SynthGANLib.model.catalogue import Catalogue\nfrom SynthGANLib.inference.estimate import estimate_run\n"
         "from SynthGANLib import read_volume\n"
         "card = next(entry.card for entry in Catalogue().models() if entry.id == 'tiny-mr-ct')\n"
-        "found = estimate(card, read_volume(sys.argv[1]).grid, 'cpu')\n"
+        "found = estimate_run(card, read_volume(sys.argv[1]).grid, 'cpu')\n"
         "assert found.seconds > 0 and found.bytes > 0 and found.tiles > 0 and found.runs == 1, found\n"
     )
     subprocess.run([sys.executable, "-c", script, job["input"]], env=environment, check=True, timeout=180)

@@ -14,7 +14,7 @@ from model_folders import classical_card, network_card
 
 from SynthGANLib.errors import ModelError
 from SynthGANLib.model.card import Card, FileSpec, MethodSpec, SpatialSpec, TargetSpec
-from SynthGANLib.model.card_text import RESEARCH_NOTICE, card_text
+from SynthGANLib.model.card_text import RESEARCH_NOTICE, readme_of
 from SynthGANLib.strict_json import JsonError, parse_json
 
 DIGEST = "0" * 64
@@ -219,18 +219,18 @@ def test_nothing_but_model_errors_comes_out_of_damaged_cards() -> None:
 
 def test_text_of_the_card_shows_everything_that_was_measured() -> None:
     card = network_card(citation="Somebody 2026.", description="One | two")
-    text = card_text(card, pictures=["three_heads.png"], weights=3 * 2**20)
+    text = readme_of(card, pictures=["three_heads.png"], weights=3 * 2**20)
     assert RESEARCH_NOTICE in text
     assert "| bone | 1.5 | 2 |" in text
     assert "| air | 0.25 |  |" in text
     assert "![three heads](three_heads.png)" in text
     assert "MR (T1, T2) -> CT" in text
     assert "3.0 MiB" in text
-    assert card_text(Card.loads(card.dumps()), pictures=["three_heads.png"], weights=3 * 2**20) == text
+    assert readme_of(Card.loads(card.dumps()), pictures=["three_heads.png"], weights=3 * 2**20) == text
     assert "| Weights | 3.0 MiB, stored in float32 |" in text
-    assert "| Weights" not in card_text(card)
+    assert "| Weights" not in readme_of(card)
     clinical = dataclasses.replace(card, research_only=False)
-    assert RESEARCH_NOTICE not in card_text(clinical)
+    assert RESEARCH_NOTICE not in readme_of(clinical)
 
 
 def test_every_field_of_the_schema_is_described_in_the_format_document() -> None:

@@ -15,7 +15,7 @@ from model_folders import tiny_model
 from SynthGANLib.errors import CancelledError, InputError, ModelError
 from SynthGANLib.jobs.models import install
 from SynthGANLib.model.catalogue import Catalogue
-from SynthGANLib.model.download import checked_address, download
+from SynthGANLib.model.download import checked_address, download_file
 
 CONTENT = np.random.default_rng(0).bytes(3_000_000)
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
@@ -73,7 +73,9 @@ def server():
 
 def test_a_file_arrives_whole(server, tmp_path):
     told = []
-    download(server.url, tmp_path / "m.zip", DIGEST.upper(), progress=lambda done, total: told.append((done, total)))
+    download_file(
+        server.url, tmp_path / "m.zip", DIGEST.upper(), progress=lambda done, total: told.append((done, total))
+    )
     assert (tmp_path / "m.zip").read_bytes() == CONTENT
     assert told[-1] == (len(CONTENT), len(CONTENT))
     assert [done for done, _total in told] == sorted({done for done, _total in told})
@@ -83,11 +85,11 @@ def test_a_file_arrives_whole(server, tmp_path):
 def test_a_broken_download_goes_on_where_it_stopped(server, tmp_path):
     server.cut = 1_000_000
     with pytest.raises(InputError) as error:
-        download(server.url, tmp_path / "m.zip", DIGEST)
+        download_file(server.url, tmp_path / "m.zip", DIGEST)
     assert "goes on" in error.value.next_step
     assert not (tmp_path / "m.zip").exists()
     server.cut = None
-    download(server.url, tmp_path / "m.zip", DIGEST)
+    download_file(server.url, tmp_path / "m.zip", DIGEST)
     assert server.asked == [None, "bytes=1000000-"]
     assert (tmp_path / "m.zip").read_bytes() == CONTENT
 
@@ -95,33 +97,33 @@ def test_a_broken_download_goes_on_where_it_stopped(server, tmp_path):
 def test_a_server_that_cannot_resume_sends_all_again(server, tmp_path):
     server.cut = 500_000
     with pytest.raises(InputError):
-        download(server.url, tmp_path / "m.zip", DIGEST)
+        download_file(server.url, tmp_path / "m.zip", DIGEST)
     server.cut, server.ranges = None, False
-    download(server.url, tmp_path / "m.zip", DIGEST)
+    download_file(server.url, tmp_path / "m.zip", DIGEST)
     assert (tmp_path / "m.zip").read_bytes() == CONTENT
 
 
 def test_cancelled_downloads_are_kept_for_later(server, tmp_path):
     with pytest.raises(CancelledError):
-        download(server.url, tmp_path / "m.zip", DIGEST, cancel=lambda: True)
+        download_file(server.url, tmp_path / "m.zip", DIGEST, cancel=lambda: True)
     seen = []
     with pytest.raises(CancelledError):
-        download(server.url, tmp_path / "m.zip", DIGEST, progress=lambda done, total: seen.append(done),
+        download_file(server.url, tmp_path / "m.zip", DIGEST, progress=lambda done, total: seen.append(done),
                  cancel=lambda: len(seen) >= 3)  # fmt: skip
-    download(server.url, tmp_path / "m.zip", DIGEST)
+    download_file(server.url, tmp_path / "m.zip", DIGEST)
     assert server.asked[-1] == f"bytes={seen[-1]}-"
     assert (tmp_path / "m.zip").read_bytes() == CONTENT
 
 
 def test_a_complete_part_needs_only_its_name(server, tmp_path):
     (tmp_path / f"m.zip.{DIGEST[:16]}.part").write_bytes(CONTENT)
-    download(server.url, tmp_path / "m.zip", DIGEST)
+    download_file(server.url, tmp_path / "m.zip", DIGEST)
     assert (tmp_path / "m.zip").read_bytes() == CONTENT
 
 
 def test_another_content_is_refused_and_not_kept(server, tmp_path):
     with pytest.raises(InputError, match="another checksum"):
-        download(server.url, tmp_path / "m.zip", "0" * 64)
+        download_file(server.url, tmp_path / "m.zip", "0" * 64)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -138,21 +140,21 @@ def test_another_content_is_refused_and_not_kept(server, tmp_path):
 )
 def test_unsafe_wishes_are_refused_before_the_network(tmp_path, url, digest, words):
     with pytest.raises(InputError, match=words):
-        download(url, tmp_path / "m.zip", digest)
+        download_file(url, tmp_path / "m.zip", digest)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_redirect_to_an_unsafe_place_is_not_followed(server, tmp_path):
     server.redirect = "http://example.org/m.zip"
     with pytest.raises(InputError, match="not safe"):
-        download(server.url, tmp_path / "m.zip", DIGEST)
+        download_file(server.url, tmp_path / "m.zip", DIGEST)
 
 
 def test_absent_file_and_absent_server_are_told(server, tmp_path):
     with pytest.raises(InputError, match="answered 404"):
-        download(server.url.replace("model", "other"), tmp_path / "m.zip", DIGEST)
+        download_file(server.url.replace("model", "other"), tmp_path / "m.zip", DIGEST)
     with pytest.raises(InputError, match="cannot be reached"):
-        download("http://127.0.0.1:9/m.zip", tmp_path / "m.zip", DIGEST)
+        download_file("http://127.0.0.1:9/m.zip", tmp_path / "m.zip", DIGEST)
 
 
 def test_https_addresses_pass():

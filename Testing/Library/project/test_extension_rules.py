@@ -40,10 +40,6 @@ def listed(file: Path, variable: str) -> list[str]:
     return [line.strip().replace("${MODULE_NAME}", "SynthGAN") for line in match.group(1).splitlines()]
 
 
-def in_tree(folder: Path, pattern: str) -> list[str]:
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob(pattern))
-
-
 def test_cmake_follows_the_template() -> None:
     text = EXTENSION.read_text(encoding="utf-8")
     assert text.startswith("cmake_minimum_required(VERSION 3.28.0...3.28.0 FATAL_ERROR)\n")
@@ -116,19 +112,6 @@ def test_checkout_is_small_enough() -> None:
     names = subprocess.run(command, cwd=ROOT, capture_output=True, check=True).stdout.split(b"\0")
     paths = [ROOT / name.decode() for name in names if name]
     assert sum(path.stat().st_size for path in paths if path.is_file()) < LARGEST_CHECKOUT
-
-
-def test_every_module_file_is_listed() -> None:
-    assert sorted(listed(MODULE, "MODULE_PYTHON_SCRIPTS")) == in_tree(ROOT / "SynthGAN", "*.py")
-    resources = [name for name in in_tree(ROOT / "SynthGAN", "Resources/**/*") if (ROOT / "SynthGAN" / name).is_file()]
-    assert sorted(listed(MODULE, "MODULE_PYTHON_RESOURCES")) == resources
-
-
-def test_every_library_file_is_listed() -> None:
-    missing = set(in_tree(ROOT / "SynthGANLib", "*.py")) - set(listed(EXTENSION, "LIBRARY_PYTHON_SCRIPTS"))
-    extra = set(listed(EXTENSION, "LIBRARY_PYTHON_SCRIPTS")) - set(in_tree(ROOT / "SynthGANLib", "*.py"))
-    assert not missing, f"add to LIBRARY_PYTHON_SCRIPTS in CMakeLists.txt: {sorted(missing)}"
-    assert not extra, f"remove from LIBRARY_PYTHON_SCRIPTS in CMakeLists.txt: {sorted(extra)}"
 
 
 def test_slicer_finds_one_module_in_the_folder() -> None:

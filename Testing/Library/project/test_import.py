@@ -62,30 +62,7 @@ def test_unknown_names_are_attribute_errors() -> None:
         _ = SynthGANLib.no_such_name
 
 
-def imports_of(path: Path) -> set[str]:
-    """Dotted names of the modules that a file imports, wherever in it."""
-    found: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-    return found
-
-
 FILES = sorted((ROOT / "SynthGANLib").rglob("*.py"))
-
-
-def test_arrows_point_one_way() -> None:
-    for path in FILES:
-        place = path.relative_to(ROOT).as_posix()
-        for name in imports_of(path):
-            top = name.split(".")[0]
-            assert top not in ("slicer", "qt", "ctk", "vtk", "pickle", "marshal", "dill"), f"{place}: {name}"
-            if place not in ("SynthGANLib/cli/main.py", "SynthGANLib/__main__.py"):
-                assert not f"{name}.".startswith("SynthGANLib.cli.main."), f"{place}: {name}"
-            if place.startswith("SynthGANLib/inference/"):
-                assert not name.startswith("SynthGANLib.training"), f"{place}: {name}"
 
 
 def test_no_door_for_code_in_data() -> None:

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: the step in progress is finished and saved, then the run ends."""
+"""Ctrl-C and SIGTERM ask to stop: what is in progress ends in an orderly way."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from types import FrameType
 from typing import Any
 
 from SynthGANLib.errors import CancelledError
+
+# SIGBREAK, Ctrl-Break, exists on Windows only.
+_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGBREAK") if hasattr(signal, name))
 
 
 class TerminatedError(CancelledError):
@@ -29,6 +32,10 @@ class Stop:
         """End after the step in progress."""
         self.asked = True
 
+    def is_set(self) -> bool:
+        """Whether the run was asked to end; a `SynthGANLib.errors.Cancel`."""
+        return self.asked
+
     def refuse(self, sentence: str) -> None:
         """Raise CancelledError (TerminatedError after SIGTERM) with this sentence, if the run was asked to end."""
         if self.asked:
@@ -42,19 +49,19 @@ class Stop:
 
 
 @contextlib.contextmanager
-def stop_on_signals() -> Iterator[Stop]:
-    """The first Ctrl-C or SIGTERM asks to stop, a second Ctrl-C raises KeyboardInterrupt at once."""
+def stop_on_signals(*, interrupt: bool = True) -> Iterator[Stop]:
+    """The first Ctrl-C or SIGTERM asks to stop; with `interrupt` a second Ctrl-C raises KeyboardInterrupt at once."""
     stop = Stop()
     former: dict[int, Any] = {}
 
     def handle(number: int, frame: FrameType | None) -> None:
-        if stop.asked and number == signal.SIGINT:
+        if interrupt and stop.asked and number == signal.SIGINT:
             raise KeyboardInterrupt
         stop.asked, stop.signal = True, number
 
     if threading.current_thread() is threading.main_thread():  # elsewhere Python allows no handlers
-        for name in (signal.SIGINT, signal.SIGTERM):
-            former[name] = signal.signal(name, handle)
+        for number in _SIGNALS:
+            former[number] = signal.signal(number, handle)
     try:
         yield stop
     finally:
