@@ -25,16 +25,26 @@ class Stop:
     """Whether the run was asked to end, and by which signal (0: not asked, or asked by a program)."""
 
     def __init__(self) -> None:
-        self.asked = False
         self.signal = 0
+        self._event = threading.Event()
 
-    def ask(self) -> None:
+    @property
+    def asked(self) -> bool:
+        """Whether the run was asked to end."""
+        return self._event.is_set()
+
+    def ask(self, signal_number: int = 0) -> None:
         """End after the step in progress."""
-        self.asked = True
+        self.signal = signal_number
+        self._event.set()
 
     def is_set(self) -> bool:
-        """Whether the run was asked to end; a `SynthGANLib.errors.Cancel`."""
+        """The same as `asked`, as a `SynthGANLib.errors.Cancel`."""
         return self.asked
+
+    def wait(self, seconds: float) -> bool:
+        """Wait until the run is asked to end, at most so long; whether it was."""
+        return self._event.wait(seconds)
 
     def refuse(self, sentence: str) -> None:
         """Raise CancelledError (TerminatedError after SIGTERM) with this sentence, if the run was asked to end."""
@@ -57,7 +67,7 @@ def stop_on_signals(*, interrupt: bool = True) -> Iterator[Stop]:
     def handle(number: int, frame: FrameType | None) -> None:
         if interrupt and stop.asked and number == signal.SIGINT:
             raise KeyboardInterrupt
-        stop.asked, stop.signal = True, number
+        stop.ask(number)
 
     if threading.current_thread() is threading.main_thread():  # elsewhere Python allows no handlers
         for number in _SIGNALS:

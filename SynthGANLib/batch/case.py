@@ -15,6 +15,7 @@ from SynthGANLib.batch.inputs import BatchCase
 from SynthGANLib.batch.record import model_digest, read_own, record_path, sha256_of_input, to_text
 from SynthGANLib.errors import Cancel, CancelledError, InputError, MemoryExhaustedError, SynthGANError, error_event
 from SynthGANLib.files import sha256_of
+from SynthGANLib.inference.choices import Choices
 from SynthGANLib.inference.provenance import facts_of, versions
 from SynthGANLib.io.targets import check_kind
 from SynthGANLib.model.card import Card
@@ -36,7 +37,7 @@ class Settings:
     Attributes:
         model: folder of the model; identity, version, weights_sha256, digest: which one it must be.
         out: output folder; suffix: of its volumes.
-        device, memory: as in :func:`SynthGANLib.inference.pipeline.synthesize.synthesize`.
+        choices: device, memory and what else holds for all cases; a case adds its own mask, series, frame and unit.
         force: compute again what is there and right.
     """
 
@@ -46,15 +47,16 @@ class Settings:
     weights_sha256: str
     digest: str
     out: Path
+    choices: Choices
     suffix: str = ".nrrd"
-    device: str = "auto"
-    memory: int | None = None
     force: bool = False
 
     @classmethod
-    def of(cls, model: Path, card: Card, out: Path, **choices: Any) -> Settings:
+    def of(
+        cls, model: Path, card: Card, out: Path, choices: Choices, *, suffix: str = ".nrrd", force: bool = False
+    ) -> Settings:
         """The settings for a model folder whose card was read."""
-        return cls(model, card.id, card.version, card.weights_sha256, model_digest(card), out, **choices)
+        return cls(model, card.id, card.version, card.weights_sha256, model_digest(card), out, choices, suffix, force)
 
     def output(self, case: BatchCase) -> Path:
         """Where the result of a case goes."""
@@ -104,7 +106,7 @@ def load_model(settings: Settings) -> Model:
     from SynthGANLib.inference.devices import resolve_device
     from SynthGANLib.model.model import Model
 
-    resolve_device(settings.device)
+    resolve_device(settings.choices.device)
     model = Model.load(settings.model)
     if model_digest(model.card) != settings.digest:
         raise InputError(
@@ -186,17 +188,17 @@ def _former(case: BatchCase, settings: Settings) -> Outcome:
 
 def _compute(case: BatchCase, settings: Settings, model: Model, part: Path, cancel: Cancel) -> dict[str, Any]:
     """The case's volume in `part`, and the facts of its record that the run decides."""
-    from SynthGANLib.inference.pipeline import synthesize
-    from SynthGANLib.io.volumes import read_volume, write_volume
+    from SynthGANLib.io.volumes import write_volume
 
     output = settings.output(case)
-    volume = read_volume(case.input, series=case.series, frame=case.frame, unit=case.unit)
+    mask = str(case.mask) if case.mask else None
+    choices = replace(settings.choices, mask=mask, series=case.series, frame=case.frame, input_unit=case.unit)
+    volume = choices.read(case.input)
     check_kind(output, model.card.target.unit, volume)
-    body = read_volume(case.mask, unit="label") if case.mask else None
-    result = synthesize(volume, model, mask=body, device=settings.device, memory=settings.memory, cancel=cancel)
+    result = choices.synthesize(volume, model, choices.read_mask(), cancel=cancel)
     written = part / ("volume" + settings.suffix)
     write_volume(result, written)
-    facts = facts_of(result, settings.device)
+    facts = facts_of(result, choices.device)
     return {
         "output": output.name,
         "output_sha256": sha256_of(written),

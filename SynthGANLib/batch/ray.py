@@ -102,7 +102,8 @@ def on_cluster(cluster: Cluster, work: Work | None = None) -> Execute:
     """What runs the cases of a batch on `cluster`; `work` is what the workers do, :func:`work_there` if left out."""
 
     def execute(batch: Batch, parts: Path, cancel: Cancel) -> Generator[Outcome, None, None]:
-        settings = replace(batch.settings, out=batch.settings.out.absolute(), device=cluster.device)
+        choices = replace(batch.settings.choices, device=cluster.device)
+        settings = replace(batch.settings, out=batch.settings.out.absolute(), choices=choices)
         tasks = _Tasks(cluster, work or work_there, settings, parts.absolute())
         coming = iter([replace(case, input=case.input.absolute(), mask=_absolute(case.mask)) for case in batch.cases])
         named = {case.name: case for case in batch.cases}
@@ -201,7 +202,7 @@ _models: dict[tuple[str, str], Any] = {}
 
 
 def _kept_model(settings: Settings) -> Model:
-    key = (settings.digest, settings.device)
+    key = (settings.digest, settings.choices.device)
     if key not in _models:
         _models.clear()
         _models[key] = load_model(settings)

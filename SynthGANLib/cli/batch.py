@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from SynthGANLib.cli.arguments import count_of, memory_size, print_json, say, whole_number
+from SynthGANLib.cli.arguments import add_choices, choices_of, count_of, print_json, say
 from SynthGANLib.cli.console import case_line
 from SynthGANLib.errors import InputError
 from SynthGANLib.signals import stop_on_signals
@@ -35,7 +35,6 @@ def add_batch_command(commands: Any) -> None:
         "batch", allow_abbrev=False, help="synthesise many volumes with a model", description=_DESCRIPTION
     )
     command.add_argument("data", metavar="DATA", help="folder of volumes, or data list (.json)")
-    command.add_argument("--model", required=True, metavar="ID", help="id of a model (see 'synthgan models') or folder")
     command.add_argument("--out", required=True, metavar="DIR", help="folder for the results, made if it is not there")
     command.add_argument(
         "--section",
@@ -48,10 +47,7 @@ def add_batch_command(commands: Any) -> None:
     command.add_argument(
         "--format", choices=FORMATS, help="kind of file to write (default: nrrd; png for models of colour images)"
     )
-    command.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:0 or mps (default: %(default)s)")
-    command.add_argument("--memory", type=memory_size, metavar="SIZE", help="memory a case may use, such as 4GiB")
-    command.add_argument("--frame", type=whole_number, metavar="N", help="which frame of 4D files, counted from 0")
-    command.add_argument("--unit", metavar="UNIT", help="unit of inputs whose files do not say: HU, SUVbw, 1")
+    add_choices(command)
     command.add_argument("--force", action="store_true", help="do again what is done; only a batch's own files go")
     command.add_argument(
         "--ray",
@@ -116,7 +112,7 @@ def _run(options: argparse.Namespace) -> tuple[int, dict[str, Any]]:
         if options.ray is not None:
             from SynthGANLib.batch.ray import joined, on_cluster
 
-            cluster = stack.enter_context(joined(options.ray, settings.device, options.workers, options.cpus))
+            cluster = stack.enter_context(joined(options.ray, settings.choices.device, options.workers, options.cpus))
             _say(cluster.text)
             execute = on_cluster(cluster)
         # After joining: Ray takes SIGTERM for itself.
@@ -150,9 +146,8 @@ def _planned(options: argparse.Namespace) -> tuple[Batch, tuple[str, ...]]:
         folder.absolute(),
         card,
         out,
+        choices_of(options),
         suffix="." + (options.format or ("png" if card.target.unit == "RGB" else "nrrd")),
-        device=options.device,
-        memory=options.memory,
         force=options.force,
     )
     return plan_batch(settings, [replace(case, unit=options.unit) for case in found.cases]), found.notes

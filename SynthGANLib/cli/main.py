@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from SynthGANLib.cli.arguments import memory_size, print_json, say
+from SynthGANLib.cli.arguments import add_choices, choices_of, print_json, say
 from SynthGANLib.cli.batch import add_batch_command
 from SynthGANLib.cli.console import Bar, models_table
 from SynthGANLib.cli.train import add_commands
@@ -74,16 +74,9 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("synthesize", allow_abbrev=False, help="synthesise a volume with a model")
     command.add_argument("input", metavar="IN", help="NIfTI, NRRD, MHA, PNG or JPEG file, or a folder of DICOM slices")
     command.add_argument("output", metavar="OUT", help="file to write: .nii.gz, .nii, .nrrd, .mha, .png, .tif")
-    command.add_argument("--model", required=True, metavar="ID", help="id of a model (see 'synthgan models') or folder")
+    add_choices(command)
     command.add_argument("--mask", metavar="FILE", help="label volume of the body on the grid of the input")
-    command.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:0 or mps (default: %(default)s)")
-    command.add_argument("--memory", type=memory_size, metavar="SIZE", help="memory to use at most, such as 4GiB")
     command.add_argument("--series", metavar="UID", help="which series of a DICOM folder")
-    command.add_argument("--frame", type=int, metavar="N", help="which frame of a 4D file, counted from 0")
-    command.add_argument("--unit", metavar="UNIT", help="unit of the input where the file does not say: HU, SUVbw, 1")
-    command.add_argument(
-        "--accept-unfit", action="store_true", help="use an input that says to be of another modality; it is remarked"
-    )
     command.add_argument("--force", action="store_true", help="replace OUT if it exists")
     command.set_defaults(run=_synthesize)
 
@@ -117,19 +110,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _synthesize(options: argparse.Namespace) -> int:
-    job = Job(
-        input=options.input,
-        output=options.output,
-        model=options.model,
-        mask=options.mask,
-        device=options.device,
-        memory=options.memory,
-        series=options.series,
-        frame=options.frame,
-        input_unit=options.unit,
-        force=options.force,
-        accept_unfit=options.accept_unfit,
-    )
+    job = Job(input=options.input, output=options.output, force=options.force, **vars(choices_of(options)))
     last: dict[str, Any] = {}
     with stop_on_signals() as stopped, Bar(sys.stderr) as bar, contextlib.redirect_stdout(sys.stderr):
 

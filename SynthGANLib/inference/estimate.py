@@ -21,8 +21,10 @@ import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+from SynthGANLib.decoding import Count, Origin, Range, decode
+from SynthGANLib.errors import InputError
 from SynthGANLib.image.geometry import conformed_grid
 from SynthGANLib.image.grid import Grid, stack_axes
 from SynthGANLib.inference.plan import COMFORT_ON_CPU, LARGEST_BATCH, plan_tiles, tile_rules
@@ -48,6 +50,9 @@ ALIKE = 1.2
 """Runs whose sizes differ by less than this factor say nothing about how the time grows."""
 
 
+Seconds = Annotated[float, Range(0)]
+
+
 @dataclass(frozen=True)
 class Run:
     """One synthesis that was done here.
@@ -67,37 +72,16 @@ class Run:
     machine: str
     device: str
     asked: str
-    threads: int
+    threads: Count
     date: str
-    source: tuple[int, int, int]
-    conformed: tuple[int, int, int]
-    computed: int
-    start: float
-    seconds: float
-    tile_cost: float | None = None
+    source: tuple[Count, Count, Count]
+    conformed: tuple[Count, Count, Count]
+    computed: Count
+    start: Seconds
+    seconds: Seconds
+    tile_cost: Seconds | None = None
     budget: int | None = None
     peak: int | None = None
-
-    @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> Run:
-        """A run from parsed JSON; ValueError for anything that is none."""
-        fields: dict[str, Any] = {item.name: content.get(item.name) for item in dataclasses.fields(cls)}
-        for name in ("source", "conformed"):
-            extents = fields[name]
-            if not isinstance(extents, list) or len(extents) != 3 or not all(_whole(each) for each in extents):
-                raise ValueError(name)
-            fields[name] = tuple(extents)
-        for name in ("model", "machine", "device", "asked", "date"):
-            if not isinstance(fields[name], str):
-                raise ValueError(name)
-        if not _whole(fields["computed"]) or not _whole(fields["threads"]):
-            raise ValueError("computed")
-        for name in ("start", "seconds", "tile_cost", "budget", "peak"):
-            value = fields[name]
-            optional = name not in ("start", "seconds")
-            if not (optional and value is None) and not _number(value):
-                raise ValueError(name)
-        return cls(**fields)
 
 
 @dataclass(frozen=True)
@@ -214,11 +198,17 @@ def read_runs(folder: Path | None = None) -> tuple[list[Run], str]:
         content = parse_json(path.read_bytes())
         if not isinstance(content, dict) or content.get("version") != VERSION:
             raise ValueError("version")
-        return [Run.from_json(each) for each in content["runs"]], ""
+        return [_run_of(each) for each in content["runs"]], ""
     except FileNotFoundError:
         return [], ""
-    except (OSError, JsonError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, JsonError, InputError, ValueError, KeyError, TypeError):
         return [], f"The record of earlier runs '{path}' cannot be understood; it is begun anew."
+
+
+def _run_of(content: Mapping[str, Any]) -> Run:
+    """A recorded run; fields that another version wrote are passed over. InputError for anything that is none."""
+    known = {item.name for item in dataclasses.fields(Run)}
+    return decode(Run, {name: value for name, value in dict(content).items() if name in known}, Origin("the record"))
 
 
 def this_machine() -> str:
@@ -309,11 +299,3 @@ def _model(card: Card) -> str:
 
 def _file(folder: Path | None) -> Path:
     return (folder.parent if folder else data_folder()) / FILE
-
-
-def _whole(value: Any) -> bool:
-    return type(value) is int and value >= 1
-
-
-def _number(value: Any) -> bool:
-    return type(value) in (int, float) and math.isfinite(value) and value >= 0

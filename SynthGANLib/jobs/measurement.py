@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from SynthGANLib.decoding import Filled, Origin, check_fields, decode
 from SynthGANLib.errors import InputError
 
 if TYPE_CHECKING:
     from SynthGANLib.image.volume import Volume
 
+JOB = Origin("the job")
 MEASURE = "measure"
 """The job's name."""
 
@@ -31,36 +33,22 @@ class MeasureJob:
         InputError: for a field that is not text, by name.
     """
 
-    result: str
-    reference: str | None = None
-    source: str | None = None
-    mask: str | None = None
-    result_unit: str | None = None
-    reference_unit: str | None = None
-    source_unit: str | None = None
-    protocol: str = "auto"
+    result: Filled
+    reference: Filled | None = None
+    source: Filled | None = None
+    mask: Filled | None = None
+    result_unit: Filled | None = None
+    reference_unit: Filled | None = None
+    source_unit: Filled | None = None
+    protocol: Filled = "auto"
 
     def __post_init__(self) -> None:
-        for item in dataclasses.fields(self):
-            value = getattr(self, item.name)
-            optional = item.name not in ("result", "protocol")
-            if not (isinstance(value, str) and value) and not (optional and value is None):
-                raise InputError(
-                    f"The field '{item.name}' of the job must be text{' or null' if optional else ''}, "
-                    f"not {value!r:.80}.",
-                    next_step="Correct it.",
-                )
+        check_fields(self, JOB)
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> MeasureJob:
         """The job of a parsed ``{"job": "measure", ...}`` object; InputError names what is wrong."""
-        fields = {name: value for name, value in content.items() if name != "job"}
-        unknown = sorted(set(fields) - {item.name for item in dataclasses.fields(cls)})
-        if unknown:
-            raise InputError(f"The job has the unknown field '{unknown[0]}'.", next_step="Remove it.")
-        if "result" not in fields:
-            raise InputError("The job lacks the field 'result'.", next_step="Add it.")
-        return cls(**fields)
+        return decode(cls, {name: value for name, value in content.items() if name != "job"}, JOB)
 
 
 def run_measurement(job: MeasureJob, enter: Callable[[str, float], None]) -> dict[str, Any]:

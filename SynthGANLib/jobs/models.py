@@ -3,15 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from SynthGANLib.decoding import Origin, decode
 from SynthGANLib.errors import InputError, ModelError
 from SynthGANLib.files import checked_digest, sha256_of
 from SynthGANLib.model.catalogue import Catalogue, expanded
 from SynthGANLib.model.download import checked_address, download_file, is_address
 
 INSTALL, VERIFY = "install", "verify"
+JOB = Origin("the job")
+
+
+@dataclass(frozen=True)
+class InstallJob:
+    """The fields of a job "install"; see `install`."""
+
+    source: str
+    sha256: str = ""
+    force: bool = False
+
+
+@dataclass(frozen=True)
+class VerifyJob:
+    """The fields of a job "verify"; `model`: id or folder."""
+
+    model: str
+
 
 Report = Callable[[str, float], None]
 """Told each stage and the share that is done by then; what it raises ends the job."""
@@ -85,25 +105,11 @@ def run_model_job(
     content: Mapping[str, Any], catalogue: Catalogue, report: Report, cancel: Callable[[], bool]
 ) -> dict[str, Any]:
     """Run a parsed job "install" (source, sha256, force) or "verify" (model); InputError names a wrong field."""
-    kind = content.get("job")
-    known: dict[str, type] = {"source": str, "sha256": str, "force": bool} if kind == INSTALL else {"model": str}
-    for name, value in content.items():
-        if name != "job" and name not in known:
-            raise InputError(f"The job has the unknown field '{name}'.", next_step="Remove it.")
-        if name != "job" and type(value) is not known[name]:
-            raise InputError(f"The field '{name}' of the job is wrong: {value!r:.80}.", next_step="Correct it.")
-    if next(iter(known)) not in content:
-        raise InputError(f"The job lacks the field '{next(iter(known))}'.", next_step="Add it.")
-    if kind == VERIFY:
-        return verify(catalogue, content["model"], report=report)
-    return install(
-        catalogue,
-        content["source"],
-        sha256=content.get("sha256", ""),
-        force=content.get("force", False),
-        report=report,
-        cancel=cancel,
-    )
+    fields = {name: value for name, value in content.items() if name != "job"}
+    if content.get("job") == VERIFY:
+        return verify(catalogue, decode(VerifyJob, fields, JOB).model, report=report)
+    job = decode(InstallJob, fields, JOB)
+    return install(catalogue, job.source, sha256=job.sha256, force=job.force, report=report, cancel=cancel)
 
 
 def _check_digest(path: Path, wanted: str) -> None:

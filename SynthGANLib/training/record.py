@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from SynthGANLib.decoding import Origin, decode
 from SynthGANLib.errors import InputError
 from SynthGANLib.files import write_json
 from SynthGANLib.recipes.base import Recipe, Setup
@@ -80,7 +81,4 @@ def read_record(run: Path) -> Record:
         raise InputError(f"'{path}' is damaged ({error}).", next_step="Get the run again.") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise InputError(f"'{path}' is not of format {FORMAT}.", next_step="Use the version that wrote it.")
-    try:
-        return Record(**content)
-    except TypeError as error:
-        raise InputError(f"'{path}' is damaged ({error}).", next_step="Get the run again.") from error
+    return decode(Record, content, Origin(f"'{path}'"))

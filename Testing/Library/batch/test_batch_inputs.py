@@ -16,6 +16,7 @@ from volume_cases import refusal
 
 from SynthGANLib.batch.inputs import BatchCase, find_cases
 from SynthGANLib.batch.record import MADE_BY, sha256_of_input
+from SynthGANLib.inference.choices import Choices
 from SynthGANLib.io.volumes import read_volume, write_volume
 
 SLICES = np.arange(4 * 6 * 5, dtype=np.int16).reshape(4, 6, 5)
@@ -213,9 +214,11 @@ def test_an_output_is_never_an_input(tmp_path: Path) -> None:
     from SynthGANLib.batch.run import plan_batch
 
     write_volume(head_like(), tmp_path / "a.nrrd")
-    settings = Settings(tmp_path, "same", "1.0.0", "", "", tmp_path)
+    choices = Choices(model="same")
+    settings = Settings(tmp_path, "same", "1.0.0", "", "", tmp_path, choices)
     case = BatchCase("a", tmp_path / "a.nrrd")
     assert "the input" in str(refusal(plan_batch, settings, [case]))
     assert "the input" in str(refusal(plan_batch, settings, [BatchCase("a", tmp_path / "b.mha", mask=case.input)]))
-    assert "is a file" in str(refusal(plan_batch, Settings(tmp_path, "same", "1", "", "", case.input), [case]))
+    blocked = Settings(tmp_path, "same", "1", "", "", case.input, choices)
+    assert "is a file" in str(refusal(plan_batch, blocked, [case]))
     assert "no text" in str(refusal(plan_batch, settings, [BatchCase("b", tmp_path / "b\udcff.mha")]))

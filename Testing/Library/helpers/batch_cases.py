@@ -15,6 +15,7 @@ from SynthGANLib.batch.record import read_own, record_path
 from SynthGANLib.batch.run import plan_batch
 from SynthGANLib.cli.main import main
 from SynthGANLib.files import sha256_of
+from SynthGANLib.inference.choices import Choices
 from SynthGANLib.io.volumes import read_volume, write_volume
 from SynthGANLib.model.folder import read_card
 
@@ -56,7 +57,7 @@ def check_whole(out: Path) -> list[str]:
     return names
 
 
-def planned(model: Path, data: Path, out: Path, **choices: Any) -> Any:
+def planned(model: Path, data: Path, out: Path) -> Any:
     """A batch of a folder or list with a model folder."""
-    settings = Settings.of(model, read_card(model), out, **choices)
+    settings = Settings.of(model, read_card(model), out, Choices(model=str(model)))
     return plan_batch(settings, find_cases(data, out=out, colour=False).cases)

@@ -13,6 +13,7 @@ import pytest
 
 from SynthGANLib.errors import InputError
 from SynthGANLib.jobs.worker import StdinLines, _serve
+from SynthGANLib.signals import Stop
 
 PATIENCE = 60
 """Seconds after which a thread counts as stuck; nothing measured, only a way out."""
@@ -47,7 +48,7 @@ def test_bad_jobs_are_refused_in_one_sentence(capfd: pytest.CaptureFixture[str])
     """The answers, taken in this process: the same code without the two seconds each process needs."""
     for line, word in BAD_JOBS.values():
         read, write = os.pipe()
-        stopped = threading.Event()
+        stopped = Stop()
         events: list[dict[str, Any]] = []
         writer = threading.Thread(target=_write_and_close, args=(write, line))
         writer.start()
@@ -70,7 +71,7 @@ def test_lines_survive_any_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     dice = np.random.default_rng(0)
     for _ in range(20):
         read, write = os.pipe()
-        stopped = threading.Event()
+        stopped = Stop()
         lines = StdinLines(stopped, read)
         for piece in np.split(np.frombuffer(text, np.uint8), np.sort(dice.integers(0, len(text), 6))):
             os.write(write, piece.tobytes())
@@ -82,7 +83,7 @@ def test_lines_survive_any_cut(monkeypatch: pytest.MonkeyPatch) -> None:
         assert stopped.is_set()
         os.close(read)
     read, write = os.pipe()
-    stopped = threading.Event()
+    stopped = Stop()
     lines = StdinLines(stopped, read)
     os.write(write, b'{"job": "a"}\n{"cancel": true}\n')
     assert stopped.wait(PATIENCE)
