@@ -265,7 +265,7 @@ RECIPES = (
         ),
         tiny_settings=DCGAN_TINY,
     ),
-    # DCGAN on 56-pixel patches of lung nodules (Chuquicuma 2018).
+    # DCGAN on 56-pixel patches of lung nodules (Chuquicusma 2018).
     Recipe(
         name="dcgan-nodules",
         review="DCGAN (lung nodules)",
@@ -298,7 +298,7 @@ RECIPES = (
         name="dcgan-skin",
         review="MelanoGANs (DCGAN)",
         table="Reference 4",
-        citation=("Baur C et al. MelanoGANs: high resolution skin lesion synthesis with GANs. arXiv 1804.04338, 2018"),
+        citation="Baur C et al. MelanoGANs: high resolution skin lesion synthesis with GANs. arXiv 1804.04338, 2018",
         certainty=1.0,
         directions=("generation",),
         data="unconditional",

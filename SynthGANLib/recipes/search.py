@@ -18,13 +18,15 @@ def plain(text: str) -> str:
 def ranked(entries: Iterable[Entry], text: str) -> list[Entry]:
     """The entries in which all words of `text` occur: those called `text`, those whose names contain it, the rest.
 
-    A word may occur anywhere in a name, but only begins a word of the citation and what else is known of an entry.
+    A word may occur anywhere in a name, but only begins a word of the citation and what else is known of an entry,
+    where "MR-PET" is one word and also the two "MR" and "PET".
     """
     words, whole = plain(text).split(), plain(text).replace(" ", "")
     found: tuple[list[Entry], list[Entry], list[Entry]] = ([], [], [])
     for entry in entries:
         names = [plain(name).replace(" ", "") for name in (entry.name, entry.review, *entry.aliases)]
-        about = plain(" ".join(("", entry.table, entry.citation, entry.data, entry.regime, *entry.directions)))
+        known = " ".join(("", entry.table, entry.citation, entry.data, entry.regime, *entry.directions))
+        about = plain(known) + plain(known.replace("-", " ").replace(" to ", " "))
         if all(f" {word}" in about or any(word in name for name in names) for word in words):
             found[0 if whole in ("", *names) else 1 if any(whole in name for name in names) else 2].append(entry)
     return [entry for group in found for entry in group]

@@ -14,6 +14,8 @@ LIBRARY = Path(SynthGANLib.__file__).parent
 REGIME_LINES = 200
 RECIPE_LINES = 75
 """Of the whole declaration, one keyword argument to a line."""
+SHARED_LINES = 30
+"""Of a setup or of tiny settings that several recipes share."""
 
 
 def declarations() -> dict[str, ast.Call]:
@@ -47,3 +49,14 @@ def test_every_recipe_is_a_declaration_that_is_short():
     lengths = {name: (node.end_lineno or 0) - node.lineno + 1 for name, node in declarations().items()}
     assert set(lengths) == {*RECIPES, *FITTED}
     assert {name: length for name, length in lengths.items() if length > RECIPE_LINES} == {}
+
+
+def test_what_recipes_share_is_short_too():
+    lengths = {}
+    for module in (LIBRARY / "recipes").glob("*.py"):
+        for node in ast.parse(module.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+                lengths[f"{module.stem}.{node.targets[0].id}"] = (node.end_lineno or 0) - node.lineno + 1
+    shared = {name: length for name, length in lengths.items() if name.rpartition(".")[2] not in ("RECIPES", "FITTED")}
+    assert len(shared) > 10
+    assert {name: length for name, length in shared.items() if length > SHARED_LINES} == {}

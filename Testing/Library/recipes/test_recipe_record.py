@@ -17,7 +17,7 @@ from SynthGANLib.recipes.base import Recipe, Setup
 from SynthGANLib.recipes.registry import RECIPES
 from SynthGANLib.training.checkpoint import fingerprint
 
-RECORD = Path(__file__).with_name("recipe_record.json")
+RECORD = Path(__file__).with_name("recorded_setups.json")
 RENEW = "If the change is meant, run: python Testing/Library/recipes/test_recipe_record.py"
 
 

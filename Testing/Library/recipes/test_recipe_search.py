@@ -132,8 +132,9 @@ def test_all_words_count():
 
 
 def test_a_word_begins_a_word_of_the_citation_or_description():
-    assert {entry.name for entry in find("Pan")} == {"cyclegan-3d"}  # not in "company"
+    assert {entry.name for entry in find("Pan")} == {"cyclegan-3d"}
     assert "dcgan" not in [entry.name for entry in find("conditional")]  # "unconditional" is not that
+    assert "atlas-lncc" in [entry.name for entry in find("brain PET")]  # "application to brain studies", "PET-MR"
 
 
 def test_a_direction_is_found_however_it_is_written():
@@ -142,6 +143,20 @@ def test_a_direction_is_found_however_it_is_written():
     assert find("CT-MR") == find("CT to MRI")
     assert "unet-ct-mr" in [entry.name for entry in find("CT to MRI")]
     assert "unet-3d" not in [entry.name for entry in find("CT to MRI")]  # from MR to CT only
+
+
+@pytest.mark.parametrize("modality", ["MR", "CT", "PET", "fundus", "vessels"])
+def test_a_modality_finds_every_recipe_from_or_to_it(modality):
+    entries = [*FITTED.values(), *RECIPES.values()]
+    wanted = {entry.name for entry in entries if any(modality in pair.split("-") for pair in entry.directions)}
+    assert wanted
+    assert wanted <= {entry.name for entry in find(modality)}
+
+
+@pytest.mark.parametrize("written", ["MR PET", "MRI - PET", "PET, MR"])
+def test_both_modalities_find_the_recipes_between_them(written):
+    wanted = {entry.name for entry in RECIPES.values() if {"MR-PET", "PET-MR"} & set(entry.directions)}
+    assert wanted <= {entry.name for entry in find(written)}
 
 
 @pytest.mark.parametrize("written", ["3D U-Net", "3d unet", "3D UNET", "u-net 3d"])
