@@ -4,30 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Literal
 
 from torch import nn
 
+from SynthGANLib.recipes.overrides import replace_values
 from SynthGANLib.regimes.base import Regime
 
 Data = Literal["paired", "unpaired", "mixed", "unconditional"]
-T = TypeVar("T")
-
-
-class Pick(Protocol):
-    """Chooses between the paper's value and a tiny one."""
-
-    def __call__(self, canonical: T, tiny: T) -> T: ...
-
-
-def pick_canonical(canonical: T, tiny: T) -> T:
-    """The paper's value."""
-    return canonical
-
-
-def pick_tiny(canonical: T, tiny: T) -> T:
-    """The value that trains in seconds on a CPU."""
-    return tiny
 
 
 @dataclass(frozen=True)
@@ -42,6 +26,17 @@ class Net:
         from SynthGANLib.networks.registry import build
 
         return build(self.name, self.arguments)
+
+
+def net(name: str, /, **arguments: Any) -> Net:
+    """A `Net` written as a call: `net("StridedUNet", downs=8, base=64)`."""
+    return Net(name, arguments)
+
+
+def cascade(*stages: Net, inputs: str) -> Net:
+    """The stages in series; `inputs` is that of `SynthGANLib.networks.cascade.Cascade`."""
+    plain = [{"name": stage.name, "arguments": dict(stage.arguments)} for stage in stages]
+    return Net("Cascade", {"stages": plain, "inputs": inputs})
 
 
 @dataclass(frozen=True)
@@ -108,7 +103,7 @@ class Setup:
         return self.regime(networks, config)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Recipe:
     """A system of the review.
 
@@ -116,8 +111,10 @@ class Recipe:
         name: what the command line calls it, e.g. "pix2pix". review: its name there. table: e.g. "Table III, MRI-CT".
         citation: first author, title or venue, year. certainty: that the short name means this paper, 0 to 1.
         directions: e.g. ("MR-CT",). data: the kind of data list it needs.
-        setup: its setup, given what picks between the paper's size and one that trains in seconds on a CPU.
         aliases: what else it is called, which a search finds.
+        setup: networks, regime and settings with the paper's values.
+        tiny_settings: dotted name -> value, the changes to `setup` that make it train in seconds on a CPU. The names
+            are those of `--set`; a value is of the type that stands there, such as `(32, 32)` for "patch".
     """
 
     name: str
@@ -127,34 +124,39 @@ class Recipe:
     certainty: float
     directions: tuple[str, ...]
     data: Data
-    setup: Callable[[Pick], Setup]
     aliases: tuple[str, ...] = ()
+    setup: Setup
+    tiny_settings: Mapping[str, Any]
 
     def canonical(self) -> Setup:
         """The paper's size."""
-        return self.setup(pick_canonical)
+        return self.setup
 
     def tiny(self) -> Setup:
-        """A size that trains in seconds on a CPU."""
-        return self.setup(pick_tiny)
+        """A size that trains in seconds on a CPU.
+
+        Raises:
+            InputError: a name in `tiny_settings` leads nowhere, or the setup's config refuses a value.
+        """
+        return replace_values(self.setup, self.tiny_settings)
 
     @property
     def dims(self) -> int:
         """2 (slices) or 3 (volumes)."""
-        return self.tiny().dims
+        return self.setup.dims
 
     @property
     def degradation(self) -> Mapping[str, Any]:
         """How it makes its sources from targets where the data list has none; empty if it cannot."""
-        return self.canonical().corrupt
+        return self.setup.corrupt
 
     @property
     def regime(self) -> str:
         """The name of its regime, e.g. "PairedAdversarial"."""
-        return getattr(self.tiny().regime, "__name__", "")
+        return getattr(self.setup.regime, "__name__", "")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class FittedRecipe:
     """A system of the review that is fitted to pairs, not trained step by step.
 

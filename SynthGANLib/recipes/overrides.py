@@ -1,5 +1,7 @@
 """Settings by dotted names: `--set steps=500 config.l1=50 networks.generator.arguments.base=32 spatial.axis=coronal`.
 
+`apply` takes texts, as the command line gives them; `replace_values` takes values, as a recipe's tiny size does.
+
 Read from the dataclasses themselves by introspection. A parser library (jsonargparse) would need each recipe's whole
 tree of types up front, with the regime's config, which is of another class in every recipe, as a subclass of a common
 one, and would build what is built already; here the values that are there tell the types, and a recipe stays a value.
@@ -11,12 +13,14 @@ import dataclasses
 import difflib
 import json
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from SynthGANLib.errors import InputError
 
 T = TypeVar("T")
+Convert = Callable[[Any, Any, Any, str], Any]
+"""(new value, old value, declared type, dotted name) -> what is set."""
 
 
 def parse(settings: Sequence[str]) -> dict[str, str]:
@@ -41,33 +45,48 @@ def apply(value: T, settings: Mapping[str, str]) -> T:
         InputError: no such field (with the nearest one), a value of another type, or one that the class refuses.
     """
     for name, text in settings.items():
-        value = _set(value, name.split("."), text, name, Any)
+        value = _set(value, name.split("."), text, name, Any, _converted)
     return value
 
 
-def _set(value: Any, names: Sequence[str], text: str, whole: str, declared: Any) -> Any:
-    """`value` with what `names` leads to set; `whole` is the dotted name for messages."""
+def replace_values(value: T, settings: Mapping[str, Any]) -> T:
+    """As `apply`, with values that are set as they are, without a conversion.
+
+    Raises:
+        InputError: no such field (with the nearest one), or a value that the class refuses.
+    """
+    for name, new in settings.items():
+        value = _set(value, name.split("."), new, name, Any, _as_given)
+    return value
+
+
+def _as_given(new: Any, old: Any, declared: Any, whole: str) -> Any:
+    return new
+
+
+def _set(value: Any, names: Sequence[str], new: Any, whole: str, declared: Any, convert: Convert) -> Any:
+    """`value` with what `names` leads to set to `new`, converted; `whole` is the dotted name for messages."""
     if not names:
-        return _converted(text, value, declared, whole)
+        return convert(new, value, declared, whole)
     name, rest = names[0], names[1:]
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         hints = get_type_hints(type(value))
         fields = [field.name for field in dataclasses.fields(value) if not callable(getattr(value, field.name))]
         _require(name, fields, whole)
-        changed = _set(getattr(value, name), rest, text, whole, hints[name])
+        changed = _set(getattr(value, name), rest, new, whole, hints[name], convert)
         try:
             return dataclasses.replace(value, **{name: changed})
         except ValueError as error:  # a config may refuse a combination of its fields
-            raise InputError(f"The setting {whole}={text} is refused: {error}.", next_step="Change it.") from error
+            raise InputError(f"The setting {whole}={new} is refused: {error}.", next_step="Change it.") from error
     if isinstance(value, Mapping):
         inner = get_args(declared)[1] if len(get_args(declared)) == 2 else Any
         if name not in value and "*" in value:
-            return {**value, name: _set(value["*"], rest, text, whole, inner)}
+            return {**value, name: _set(value["*"], rest, new, whole, inner, convert)}
         if name not in value and inner is not Any:
             _require(name, list(value), whole)
         if name not in value and rest:
             _require(name, list(value), whole)
-        return {**value, name: _set(value.get(name), rest, text, whole, inner)}
+        return {**value, name: _set(value.get(name), rest, new, whole, inner, convert)}
     raise InputError(
         f"'{whole}' leads nowhere: '{whole.rsplit('.', len(names))[0]}' has no parts.", next_step="Leave out the rest."
     )

@@ -6,11 +6,21 @@ import difflib
 from collections.abc import Mapping
 
 from SynthGANLib.errors import InputError
-from SynthGANLib.recipes import classical, cycle, fundus, generative, paired, restoration, staged, supervised
+from SynthGANLib.recipes import (
+    classical,
+    cycle,
+    fundus,
+    generative,
+    multiscale,
+    paired,
+    restoration,
+    staged,
+    supervised,
+)
 from SynthGANLib.recipes.base import FittedRecipe, Recipe
 from SynthGANLib.recipes.search import ranked
 
-_PARTS = (supervised, paired, staged, cycle, generative, fundus, restoration)
+_PARTS = (supervised, paired, staged, cycle, generative, multiscale, fundus, restoration)
 RECIPES: Mapping[str, Recipe] = {entry.name: entry for part in _PARTS for entry in part.RECIPES}
 """name -> recipe that is trained."""
 FITTED: Mapping[str, FittedRecipe] = {entry.name: entry for entry in classical.FITTED}
@@ -29,7 +39,7 @@ def recipe(name: str) -> Recipe:
 
 
 def find(text: str) -> list[Recipe | FittedRecipe]:
-    """Recipes that have every term of `text` in their names, table, citation, data, regime or directions, best first.
+    """Recipes that have every word of `text` in their names, table, citation, data, regime or directions, best first.
 
     A recipe that is called `text`, by itself or in the review, comes before those that only mention it.
     """

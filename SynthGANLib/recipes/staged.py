@@ -2,129 +2,260 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
-from SynthGANLib.recipes.base import Net, Optimiser, Pick, Recipe, Setup
-from SynthGANLib.recipes.paired import critic_nie, fcn_nie, patch_critic, strided
+from SynthGANLib.recipes.base import Optimiser, Recipe, Setup, cascade, net
 from SynthGANLib.regimes.adversary import AdversarialWeights
 from SynthGANLib.regimes.cascade import StagedCascade
 from SynthGANLib.regimes.flow import Flow, FlowConfig
 from SynthGANLib.regimes.stages import CascadeConfig
 
-
-def in_series(inputs: str, *stages: Net) -> Net:
-    """The stages one after the other."""
-    plain: list[Mapping[str, Any]] = [{"name": s.name, "arguments": dict(s.arguments)} for s in stages]
-    return Net("Cascade", {"stages": plain, "inputs": inputs})
-
-
-def evenly(count: int) -> tuple[float, ...]:
-    """Fractions of a run at which `count` equal parts but the first begin."""
-    return tuple(number / count for number in range(1, count))
-
-
-def cascade_gan(pick: Pick) -> Setup:
-    """Context-aware GANs: each stage sees the MR and the estimate before it, out of fold (Nie 2017)."""
-    count = pick(3, 2)
-    stages = [fcn_nie(pick, in_channels=1 + (number > 0), out_channels=1) for number in range(count)]
-    judges = {f"discriminator_{number}": critic_nie(pick) for number in range(1, count + 1)}
-    weights = AdversarialWeights(l2=1.0, gdl=1.0, adversarial=0.05, conditional=False, discriminator=1.0)
-    folds = pick(4, 0)  # what is only tried out may have a single subject
-    return Setup(
-        networks={"generator": in_series("source+prev", *stages), **judges}, regime=StagedCascade,
-        config=CascadeConfig((weights,) * count, evenly(count), pick(300_000, 20), folds), dims=3,
-        patch=pick((32, 32, 32), (16, 16, 16)), batch=pick(10, 2), steps=pick(300_000, 20),
-        optimisers={"*": Optimiser(rate=1e-4)}, schedule="constant",
-    )  # fmt: skip
-
-
-def sketcher_refiner(pick: Pick) -> Setup:
-    """A sketch of the PET from four MR maps, then its refinement with voxels weighted by region (Wei 2018)."""
-    size = {"dims": 3, "downs": pick(6, 2), "base": pick(32, 8), "cap": pick(256, 16)}
-    stages = [strided(pick, in_channels=channels, out_channels=1, **size) for channels in (4, 5)]
-    sketch = AdversarialWeights(l1=50.0)
-    refine = AdversarialWeights(l1=50.0, voxels="weight")
-    critic = patch_critic(pick, 5, 3, base=pick(32, 8))
-    return Setup(
-        networks={
-            "generator": in_series("source+prev", *stages), "discriminator_1": critic, "discriminator_2": critic,
-        },
-        regime=StagedCascade, config=CascadeConfig((sketch, refine), (0.5,), pick(100_000, 20)), dims=3,
-        channels=(4, 1), patch=pick((64, 64, 64), (16, 16, 16)), steps=pick(100_000, 20), schedule="constant",
-    )  # fmt: skip
-
-
-def low_dose_pet(pick: Pick) -> Setup:
-    """3D conditional GANs in series: the second refines what the first estimates (Wang 2018)."""
-    size = {"dims": 3, "downs": pick(6, 2), "base": pick(64, 8)}
-    weights = AdversarialWeights(l1=300.0)
-    critic = patch_critic(pick, 2, 3)
-    return Setup(
-        networks={
-            "generator": in_series("prev", *[strided(pick, in_channels=1, out_channels=1, **size)] * 2),
-            "discriminator_1": critic, "discriminator_2": critic,
-        },
-        regime=StagedCascade, config=CascadeConfig((weights, weights), (0.5,), pick(200_000, 20)), dims=3,
-        patch=pick((64, 64, 64), (16, 16, 16)), batch=pick(4, 1), steps=pick(200_000, 20), schedule="constant",
-        corrupt={"kind": "low_dose"},
-    )  # fmt: skip
-
-
-def fcn_cgan(pick: Pick) -> Setup:
-    """A VGG16 FCN with high uptake weighted up, then pix2pix on CT and its estimate (Ben-Cohen 2019)."""
-    widths = pick([64, 128, 256, 512, 512], [8, 8, 8, 8, 8])
-    fcn = Net("FcnTranslator", {"in_channels": 1, "out_channels": 1, "widths": widths, "output": "linear"})
-    first = AdversarialWeights(l2=1.0, adversarial=0.0, voxels="bright")
-    return Setup(
-        networks={
-            "generator": in_series("source+prev", fcn, strided(pick, in_channels=2, out_channels=1)),
-            "discriminator_2": patch_critic(pick, 2),
-        },
-        regime=StagedCascade, config=CascadeConfig((first, AdversarialWeights(l1=20.0)), (0.5,), pick(200_000, 20)),
-        dims=2, patch=pick((256, 256), (32, 32)), steps=pick(200_000, 20), schedule="constant",
-    )  # fmt: skip
-
-
-def dual_glow(pick: Pick) -> Setup:
-    """Two flows and what relates their codes: exact likelihood of PET given MR (Sun 2019)."""
-    size = {"depths": pick([1, 4, 8, 4], [1, 1]), "width": pick(512, 8), "recompute": pick(True, False)}
-    return Setup(
-        networks={"generator": Net("DualGlow", size)}, regime=Flow, config=FlowConfig(), dims=3,
-        patch=pick((48, 64, 48), (16, 16, 16)), steps=150_000,
-        optimisers={"*": Optimiser("adamax", rate=1e-3, betas=(0.9, 0.999))}, schedule="constant",
-        initialise="default", ema=0.999, clip=100.0, warm_up=pick(7_260, 0),  # ten times 726 subjects
-    )  # fmt: skip
-
+NIE = AdversarialWeights(l2=1.0, gdl=1.0, adversarial=0.05, discriminator=1.0, conditional=False)
 
 RECIPES = (
+    # Context-aware GANs: each stage sees the MR and the estimate before it, out of fold (Nie 2017).
     Recipe(
-        "cascade-gan", "Cascade GAN", "Table III, MRI-CT",
-        "Nie D et al. Medical image synthesis with context-aware generative adversarial networks. MICCAI "
-        "2017; IEEE TBME 2018;65:2720",
-        0.85, ("MR-CT",), "paired", cascade_gan, aliases=("auto-context GAN",),
+        name="cascade-gan",
+        review="Cascade GAN",
+        table="Table III, MRI-CT",
+        citation=(
+            "Nie D et al. Medical image synthesis with context-aware generative adversarial networks. MICCAI "
+            "2017; IEEE TBME 2018;65:2720"
+        ),
+        certainty=0.85,
+        directions=("MR-CT",),
+        data="paired",
+        aliases=("auto-context GAN",),
+        setup=Setup(
+            networks={
+                "generator": cascade(
+                    net("ConvStack", layers="nie2017", norm="batch", in_channels=1, out_channels=1),
+                    net("ConvStack", layers="nie2017", norm="batch", in_channels=2, out_channels=1),
+                    net("ConvStack", layers="nie2017", norm="batch", in_channels=2, out_channels=1),
+                    inputs="source+prev",
+                ),
+                "discriminator_1": net("NieDiscriminator", size=16, widths=[32, 64, 128, 256]),
+                "discriminator_2": net("NieDiscriminator", size=16, widths=[32, 64, 128, 256]),
+                "discriminator_3": net("NieDiscriminator", size=16, widths=[32, 64, 128, 256]),
+            },
+            regime=StagedCascade,
+            config=CascadeConfig(
+                stages=(NIE, NIE, NIE),
+                boundaries=(1 / 3, 2 / 3),
+                steps=300_000,
+                folds=4,
+            ),
+            dims=3,
+            patch=(32, 32, 32),
+            batch=10,
+            steps=300_000,
+            optimisers={"*": Optimiser(rate=1e-4)},
+            schedule="constant",
+        ),
+        tiny_settings={
+            "networks": {
+                "generator": cascade(
+                    net(
+                        "ConvStack",
+                        layers=[[5, 8, "valid"], [3, 8, "same"], [3, 1, "same"]],
+                        norm="instance",
+                        in_channels=1,
+                        out_channels=1,
+                    ),
+                    net(
+                        "ConvStack",
+                        layers=[[5, 8, "valid"], [3, 8, "same"], [3, 1, "same"]],
+                        norm="instance",
+                        in_channels=2,
+                        out_channels=1,
+                    ),
+                    inputs="source+prev",
+                ),
+                "discriminator_1": net("NieDiscriminator", size=12, widths=[4, 8]),
+                "discriminator_2": net("NieDiscriminator", size=12, widths=[4, 8]),
+            },
+            # No estimates out of fold: a first try may have a single subject.
+            "config": CascadeConfig(stages=(NIE, NIE), boundaries=(0.5,), steps=20, folds=0),
+            "patch": (16, 16, 16),
+            "batch": 2,
+            "steps": 20,
+        },
     ),
+    # A sketch of the PET from four MR maps, then its refinement with voxels weighted by region (Wei 2018).
     Recipe(
-        "sketcher-refiner", "cascade cGAN", "Table III, MRI-PET",
-        "Wei W et al. Learning myelin content in multiple sclerosis from multimodal MRI through adversarial "
-        "training. MICCAI 2018",
-        0.9, ("MR-PET",), "paired", sketcher_refiner, aliases=("cascade cGAN (sketcher-refiner)",),
+        name="sketcher-refiner",
+        review="cascade cGAN",
+        table="Table III, MRI-PET",
+        citation=(
+            "Wei W et al. Learning myelin content in multiple sclerosis from multimodal MRI through adversarial "
+            "training. MICCAI 2018"
+        ),
+        certainty=0.9,
+        directions=("MR-PET",),
+        data="paired",
+        aliases=("cascade cGAN (sketcher-refiner)",),
+        setup=Setup(
+            networks={
+                "generator": cascade(
+                    net("StridedUNet", downs=6, base=32, dropout=0.5, in_channels=4, out_channels=1, dims=3, cap=256),
+                    net("StridedUNet", downs=6, base=32, dropout=0.5, in_channels=5, out_channels=1, dims=3, cap=256),
+                    inputs="source+prev",
+                ),
+                "discriminator_1": net("PatchDiscriminator", dims=3, in_channels=5, base=32, layers=3, norm="instance"),
+                "discriminator_2": net("PatchDiscriminator", dims=3, in_channels=5, base=32, layers=3, norm="instance"),
+            },
+            regime=StagedCascade,
+            config=CascadeConfig(
+                stages=(AdversarialWeights(l1=50.0), AdversarialWeights(l1=50.0, voxels="weight")),
+                boundaries=(0.5,),
+                steps=100_000,
+            ),
+            dims=3,
+            patch=(64, 64, 64),
+            channels=(4, 1),
+            steps=100_000,
+            schedule="constant",
+        ),
+        tiny_settings={
+            "networks.generator": cascade(
+                net("StridedUNet", downs=2, base=8, dropout=0.0, in_channels=4, out_channels=1, dims=3, cap=16),
+                net("StridedUNet", downs=2, base=8, dropout=0.0, in_channels=5, out_channels=1, dims=3, cap=16),
+                inputs="source+prev",
+            ),
+            "networks.discriminator_1.arguments.base": 8,
+            "networks.discriminator_1.arguments.layers": 1,
+            "networks.discriminator_2.arguments.base": 8,
+            "networks.discriminator_2.arguments.layers": 1,
+            "config.steps": 20,
+            "patch": (16, 16, 16),
+            "steps": 20,
+        },
     ),
+    # 3D conditional GANs in series: the second refines what the first estimates (Wang 2018).
     Recipe(
-        "low-dose-pet", "3D conditional GAN", "Reference 23",
-        "Wang Y et al. 3D conditional generative adversarial networks for high-quality PET image estimation "
-        "at low dose. NeuroImage 2018;174:550",
-        1.0, ("PET-PET",), "paired", low_dose_pet, aliases=("low-dose PET 3D cGAN", "3D cGAN"),
+        name="low-dose-pet",
+        review="3D conditional GAN",
+        table="Reference 23",
+        citation=(
+            "Wang Y et al. 3D conditional generative adversarial networks for high-quality PET image estimation "
+            "at low dose. NeuroImage 2018;174:550"
+        ),
+        certainty=1.0,
+        directions=("PET-PET",),
+        data="paired",
+        aliases=("low-dose PET 3D cGAN", "3D cGAN"),
+        setup=Setup(
+            networks={
+                "generator": cascade(
+                    net("StridedUNet", downs=6, base=64, dropout=0.5, in_channels=1, out_channels=1, dims=3),
+                    net("StridedUNet", downs=6, base=64, dropout=0.5, in_channels=1, out_channels=1, dims=3),
+                    inputs="prev",
+                ),
+                "discriminator_1": net("PatchDiscriminator", dims=3, in_channels=2, base=64, layers=3, norm="instance"),
+                "discriminator_2": net("PatchDiscriminator", dims=3, in_channels=2, base=64, layers=3, norm="instance"),
+            },
+            regime=StagedCascade,
+            config=CascadeConfig(
+                stages=(AdversarialWeights(l1=300.0), AdversarialWeights(l1=300.0)), boundaries=(0.5,), steps=200_000
+            ),
+            dims=3,
+            patch=(64, 64, 64),
+            batch=4,
+            steps=200_000,
+            schedule="constant",
+            corrupt={"kind": "low_dose"},
+        ),
+        tiny_settings={
+            "networks.generator": cascade(
+                net("StridedUNet", downs=2, base=8, dropout=0.0, in_channels=1, out_channels=1, dims=3),
+                net("StridedUNet", downs=2, base=8, dropout=0.0, in_channels=1, out_channels=1, dims=3),
+                inputs="prev",
+            ),
+            "networks.discriminator_1.arguments.base": 8,
+            "networks.discriminator_1.arguments.layers": 1,
+            "networks.discriminator_2.arguments.base": 8,
+            "networks.discriminator_2.arguments.layers": 1,
+            "config.steps": 20,
+            "patch": (16, 16, 16),
+            "batch": 1,
+            "steps": 20,
+        },
     ),
+    # A VGG16 FCN with high uptake weighted up, then pix2pix on CT and its estimate (Ben-Cohen 2019).
     Recipe(
-        "fcn-cgan", "FCN and cGAN", "Table III, CT-PET",
-        "Ben-Cohen A et al. Cross-modality synthesis from CT to PET using FCN and GAN networks for improved "
-        "automated lesion detection. Eng Appl Artif Intell 2019;78:186",
-        1.0, ("CT-PET",), "paired", fcn_cgan, aliases=("FCN + cGAN with SUV-weighted loss",),
+        name="fcn-cgan",
+        review="FCN and cGAN",
+        table="Table III, CT-PET",
+        citation=(
+            "Ben-Cohen A et al. Cross-modality synthesis from CT to PET using FCN and GAN networks for improved "
+            "automated lesion detection. Eng Appl Artif Intell 2019;78:186"
+        ),
+        certainty=1.0,
+        directions=("CT-PET",),
+        data="paired",
+        aliases=("FCN + cGAN with SUV-weighted loss",),
+        setup=Setup(
+            networks={
+                "generator": cascade(
+                    net(
+                        "FcnTranslator", in_channels=1, out_channels=1, widths=[64, 128, 256, 512, 512], output="linear"
+                    ),
+                    net("StridedUNet", downs=8, base=64, dropout=0.5, in_channels=2, out_channels=1),
+                    inputs="source+prev",
+                ),
+                "discriminator_2": net("PatchDiscriminator", dims=2, in_channels=2, base=64, layers=3, norm="instance"),
+            },
+            regime=StagedCascade,
+            config=CascadeConfig(
+                stages=(AdversarialWeights(l2=1.0, voxels="bright", adversarial=0.0), AdversarialWeights(l1=20.0)),
+                boundaries=(0.5,),
+                steps=200_000,
+            ),
+            dims=2,
+            patch=(256, 256),
+            steps=200_000,
+            schedule="constant",
+        ),
+        tiny_settings={
+            "networks.generator": cascade(
+                net("FcnTranslator", in_channels=1, out_channels=1, widths=[8, 8, 8, 8, 8], output="linear"),
+                net("StridedUNet", downs=3, base=8, dropout=0.0, in_channels=2, out_channels=1),
+                inputs="source+prev",
+            ),
+            "networks.discriminator_2.arguments.base": 8,
+            "networks.discriminator_2.arguments.layers": 1,
+            "config.steps": 20,
+            "patch": (32, 32),
+            "steps": 20,
+        },
     ),
+    # Two flows and what relates their codes: exact likelihood of PET given MR (Sun 2019).
     Recipe(
-        "dual-glow", "DUAL-GLOW", "Table III, MRI-PET",
-        "Sun H et al. DUAL-GLOW: conditional flow-based generative model for modality transfer. ICCV 2019",
-        1.0, ("MR-PET",), "paired", dual_glow,
+        name="dual-glow",
+        review="DUAL-GLOW",
+        table="Table III, MRI-PET",
+        citation="Sun H et al. DUAL-GLOW: conditional flow-based generative model for modality transfer. ICCV 2019",
+        certainty=1.0,
+        directions=("MR-PET",),
+        data="paired",
+        setup=Setup(
+            networks={"generator": net("DualGlow", depths=[1, 4, 8, 4], width=512, recompute=True)},
+            regime=Flow,
+            config=FlowConfig(),
+            dims=3,
+            patch=(48, 64, 48),
+            steps=150_000,
+            optimisers={"*": Optimiser(kind="adamax", rate=1e-3, betas=(0.9, 0.999))},
+            schedule="constant",
+            initialise="default",
+            ema=0.999,
+            clip=100.0,
+            warm_up=7_260,  # ten times 726 subjects
+        ),
+        tiny_settings={
+            "networks.generator.arguments.depths": [1, 1],
+            "networks.generator.arguments.width": 8,
+            "networks.generator.arguments.recompute": False,
+            "patch": (16, 16, 16),
+            "warm_up": 0,
+        },
     ),
-)  # fmt: skip
+)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from SynthGANLib.image.grid import Array
-from SynthGANLib.recipes.base import Pick, Recipe, Setup
+from SynthGANLib.recipes.base import Recipe
 from SynthGANLib.recipes.registry import RECIPES
 from SynthGANLib.regimes.supervised import Supervised, SupervisedConfig
 from Tools.Zoo.compact import CUBE, DEEP, PLANE, STRIDED, SURE, Entry, G
@@ -23,14 +23,18 @@ _SIZE = {2: {**PLANE, **STRIDED}, 3: {**CUBE, **DEEP}}
 def unet_recipe(dims: int) -> Recipe:
     """The generator of pix2pix or, in three dimensions, UcGAN, trained by the mean absolute error alone."""
     judged = RECIPES[_JUDGED[dims]]
-
-    def setup(pick: Pick) -> Setup:
-        whole = judged.setup(pick)
-        networks = {"generator": whole.networks["generator"]}
-        return replace(whole, networks=networks, regime=Supervised, config=SupervisedConfig())
-
-    name = f"unet-l1-{dims}d"
-    return Recipe(name, "L1 U-Net", "", judged.citation, 1.0, judged.directions, "paired", setup)
+    networks = {"generator": judged.setup.networks["generator"]}
+    tiny = judged.tiny_settings.items()
+    return replace(
+        judged,
+        name=f"unet-l1-{dims}d",
+        review="L1 U-Net",
+        table="",
+        certainty=1.0,
+        aliases=(),
+        setup=replace(judged.setup, networks=networks, regime=Supervised, config=SupervisedConfig()),
+        tiny_settings={name: value for name, value in tiny if not name.startswith("networks.discriminator.")},
+    )
 
 
 def unet_entry(task: Task, dims: int) -> Entry:

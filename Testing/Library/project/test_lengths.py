@@ -8,27 +8,25 @@ from pathlib import Path
 import pytest
 
 import SynthGANLib
-from SynthGANLib.recipes.registry import RECIPES
+from SynthGANLib.recipes.registry import FITTED, RECIPES
 
 LIBRARY = Path(SynthGANLib.__file__).parent
 REGIME_LINES = 200
-RECIPE_LINES = 15
-"""Of the body below its docstring; a variant of another recipe may have one."""
+RECIPE_LINES = 75
+"""Of the whole declaration, one keyword argument to a line."""
+SHARED_LINES = 30
+"""Of a setup or of tiny settings that several recipes share."""
 
 
-def setups(module: Path) -> dict[str, ast.FunctionDef]:
-    """The functions of a module that make a `Setup`, by name."""
-    tree = ast.parse(module.read_text(encoding="utf-8"))
-    functions = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
-    return {node.name: node for node in functions if isinstance(node.returns, ast.Name) and node.returns.id == "Setup"}
-
-
-def lines_below_docstring(function: ast.FunctionDef) -> int:
-    """Lines from the first statement after the docstring to the last one's end."""
-    first = function.body[0]
-    assert isinstance(first, ast.Expr), f"{function.name} has no docstring"
-    assert isinstance(first.value, ast.Constant), f"{function.name} has no docstring"
-    return (function.end_lineno or 0) - function.body[1].lineno + 1
+def declarations() -> dict[str, ast.Call]:
+    """The calls of `Recipe` and `FittedRecipe` in the library, by the recipe's name."""
+    found = {}
+    for module in (LIBRARY / "recipes").glob("*.py"):
+        for node in ast.walk(ast.parse(module.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id.endswith("Recipe"):
+                given = {keyword.arg: keyword.value for keyword in node.keywords}
+                found[ast.literal_eval(given["name"])] = node
+    return found
 
 
 @pytest.mark.parametrize("module", sorted((LIBRARY / "regimes").glob("*.py")), ids=lambda path: path.stem)
@@ -47,13 +45,18 @@ def test_a_regimes_file_is_short(module):
     assert len(roots) <= 1, roots  # variants of one regime stand beside it
 
 
-@pytest.mark.parametrize("entry", RECIPES.values(), ids=lambda entry: entry.name)
-def test_a_recipe_is_short(entry):
-    module = LIBRARY / "recipes" / f"{entry.setup.__module__.rpartition('.')[2]}.py"
-    assert 1 <= lines_below_docstring(setups(module)[entry.setup.__name__]) <= RECIPE_LINES
+def test_every_recipe_is_a_declaration_that_is_short():
+    lengths = {name: (node.end_lineno or 0) - node.lineno + 1 for name, node in declarations().items()}
+    assert set(lengths) == {*RECIPES, *FITTED}
+    assert {name: length for name, length in lengths.items() if length > RECIPE_LINES} == {}
 
 
 def test_what_recipes_share_is_short_too():
-    found = {name: node for module in (LIBRARY / "recipes").glob("*.py") for name, node in setups(module).items()}
-    assert len(found) > 30
-    assert {name: count for name, node in found.items() if (count := lines_below_docstring(node)) > RECIPE_LINES} == {}
+    lengths = {}
+    for module in (LIBRARY / "recipes").glob("*.py"):
+        for node in ast.parse(module.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+                lengths[f"{module.stem}.{node.targets[0].id}"] = (node.end_lineno or 0) - node.lineno + 1
+    shared = {name: length for name, length in lengths.items() if name.rpartition(".")[2] not in ("RECIPES", "FITTED")}
+    assert len(shared) > 10
+    assert {name: length for name, length in shared.items() if length > SHARED_LINES} == {}

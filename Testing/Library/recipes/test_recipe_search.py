@@ -125,15 +125,43 @@ def test_review_name_and_aliases_find_their_recipe(entry):
         assert entry.name in [found.name for found in find(name)][: len(same) + 1], name
 
 
-def test_all_terms_count_and_short_ones_are_whole_words():
+def test_all_words_count():
     assert find("pix2pix nobody") == []
     assert find("nothing like it") == []
-    assert {entry.name for entry in find("Pan")} == {"cyclegan-3d"}  # not in "patches"
     assert {"cyclegan", "unit", "mr-gan"} <= {entry.name for entry in find("unpaired")}
+
+
+def test_a_word_begins_a_word_of_the_citation_or_description():
+    assert {entry.name for entry in find("Pan")} == {"cyclegan-3d"}
     assert "dcgan" not in [entry.name for entry in find("conditional")]  # "unconditional" is not that
-    ct_to_mr = find("CT to MRI")
-    assert {entry.name for entry in find("CT-MR")} <= {entry.name for entry in ct_to_mr}
-    assert find("MRI-CT") == find("mr-ct")
+    assert "atlas-lncc" in [entry.name for entry in find("brain PET")]  # "application to brain studies", "PET-MR"
+
+
+def test_a_direction_is_found_however_it_is_written():
+    assert find("MR-CT")
+    assert find("MRI-CT") == find("mr-ct") == find("MR to CT")
+    assert find("CT-MR") == find("CT to MRI")
+    assert "unet-ct-mr" in [entry.name for entry in find("CT to MRI")]
+    assert "unet-3d" not in [entry.name for entry in find("CT to MRI")]  # from MR to CT only
+
+
+@pytest.mark.parametrize("modality", ["MR", "CT", "PET", "fundus", "vessels"])
+def test_a_modality_finds_every_recipe_from_or_to_it(modality):
+    entries = [*FITTED.values(), *RECIPES.values()]
+    wanted = {entry.name for entry in entries if any(modality in pair.split("-") for pair in entry.directions)}
+    assert wanted
+    assert wanted <= {entry.name for entry in find(modality)}
+
+
+@pytest.mark.parametrize("written", ["MR PET", "MRI - PET", "PET, MR"])
+def test_both_modalities_find_the_recipes_between_them(written):
+    wanted = {entry.name for entry in RECIPES.values() if {"MR-PET", "PET-MR"} & set(entry.directions)}
+    assert wanted <= {entry.name for entry in find(written)}
+
+
+@pytest.mark.parametrize("written", ["3D U-Net", "3d unet", "3D UNET", "u-net 3d"])
+def test_hyphens_case_and_order_do_not_matter(written):
+    assert find(written)[0].name == "unet-3d"
 
 
 def test_no_text_lists_all_as_they_are():

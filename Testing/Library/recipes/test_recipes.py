@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 import torch
@@ -149,6 +151,32 @@ def test_tiny_has_the_form_of_the_canonical_size(entry):
     assert set(canonical.networks) >= set(tiny.networks)
     assert tiny.channels == canonical.channels
     copy.deepcopy(canonical)  # a setup is plain values: it can be written to a file
+
+
+def test_tiny_settings_change_what_they_name_and_nothing_else(entry):
+    assert entry.tiny_settings
+    assert entry.canonical() is entry.setup
+    for name, value in entry.tiny_settings.items():
+        found = entry.tiny()
+        for part in name.split("."):
+            found = found[part] if isinstance(found, Mapping) else getattr(found, part)
+        assert found == value, name
+    assert replace(entry, tiny_settings={}).tiny() == entry.canonical()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message", "next_step"),
+    [
+        ({"pach": (32, 32)}, "There is no setting 'pach'", "Did you mean 'patch'?"),
+        ({"networks.generatr.arguments.base": 8}, "There is no setting 'generatr'", "Did you mean 'generator'?"),
+        ({"patch.x": 32}, "'patch.x' leads nowhere: 'patch' has no parts", ""),
+    ],
+)
+def test_a_tiny_setting_that_leads_nowhere_is_refused(settings, message, next_step):
+    with pytest.raises(InputError) as caught:
+        replace(recipe("pix2pix"), tiny_settings=settings).tiny()
+    assert message in str(caught.value)
+    assert next_step in (caught.value.next_step or "")
 
 
 def test_canonical_sizes(entry):
