@@ -63,11 +63,11 @@ class Autoregressive(Regime):
         """(B, C, ...) -> (B,)."""
         return cast(Tensor, cast(Any, self.discriminator).energy(x))
 
-    def graph(self, batch: Batch, draw: Generator) -> Graph:
+    def graph(self, batch: Batch, rng: Generator) -> Graph:
         real = batch["target"]
-        return {"fake": self.generator(noise((real.shape[0], self.config.code), real, draw))}
+        return {"fake": self.generator(noise((real.shape[0], self.config.code), real, rng))}
 
-    def loss(self, turn: str, graph: Graph, batch: Batch, draw: Generator) -> Terms:
+    def loss(self, turn: str, graph: Graph, batch: Batch, rng: Generator) -> Terms:
         real, fake, config = batch["target"], graph["fake"], self.config
         if turn == "generator":
             terms = {"energy": self.energy(fake).float().mean()}
@@ -83,8 +83,8 @@ class Autoregressive(Regime):
             terms["patch"] = config.patch * discriminator_loss(*logits, "lsgan")
         return terms
 
-    def predict(self, batch: Batch, draw: Generator) -> Tensor:
-        return self.graph(batch, draw)["fake"]
+    def predict(self, batch: Batch, rng: Generator) -> Tensor:
+        return self.graph(batch, rng)["fake"]
 
     def exported(self) -> Mapping[str, nn.Module]:
         return {"forward": self.generator}

@@ -28,10 +28,10 @@ Terms = dict[str, Tensor]
 class Regime(nn.Module, ABC):
     """Networks as attributes, and how they are trained.
 
-    The loop of `SynthGANLib.training` does, for every step: `graph(batch, draw)` once; then for every name in
-    `turns(step)`, in order: gradients on for the networks of `groups[name]` only, `loss(name, graph, batch, draw)`,
+    The loop of `SynthGANLib.training` does, for every step: `graph(batch, rng)` once; then for every name in
+    `turns(step)`, in order: gradients on for the networks of `groups[name]` only, `loss(name, graph, batch, rng)`,
     backward, one step of that group's optimiser, `after(name)`. A turn never appears twice in a step. Every random
-    number comes from `draw`. State beside the networks' (pools, counters) lives in buffers or in
+    number comes from `rng`. State beside the networks' (pools, counters) lives in buffers or in
     `get_extra_state`/`set_extra_state` as tensors and plain values, so that a checkpoint holds it.
     """
 
@@ -53,18 +53,18 @@ class Regime(nn.Module, ABC):
         return tuple(self.groups)
 
     @abstractmethod
-    def graph(self, batch: Batch, draw: Generator) -> Graph:
+    def graph(self, batch: Batch, rng: Generator) -> Graph:
         """The forward pass the turns share, with gradients."""
 
     @abstractmethod
-    def loss(self, turn: str, graph: Graph, batch: Batch, draw: Generator) -> Terms:
+    def loss(self, turn: str, graph: Graph, batch: Batch, rng: Generator) -> Terms:
         """The loss of one turn. Uses what `graph` holds (detached for a discriminator)."""
 
     def after(self, turn: str) -> None:
         """What follows the optimiser's step of `turn`, e.g. weight clipping; called without gradients."""
 
     @abstractmethod
-    def predict(self, batch: Batch, draw: Generator) -> Tensor:
+    def predict(self, batch: Batch, rng: Generator) -> Tensor:
         """The method's output for validation and pictures, (B, C, ...); called in evaluation mode, no gradients."""
 
     @abstractmethod
@@ -93,9 +93,9 @@ class Regime(nn.Module, ABC):
         return list(found.values())
 
 
-def noise(shape: tuple[int, ...], like: Tensor, draw: Generator) -> Tensor:
+def noise(shape: tuple[int, ...], like: Tensor, rng: Generator) -> Tensor:
     """Standard normal numbers of `shape` on the device of `like`, drawn on the CPU so that devices agree."""
-    return torch.randn(shape, generator=draw).to(like.device)
+    return torch.randn(shape, generator=rng).to(like.device)
 
 
 def sum_of(terms: Mapping[str, Tensor]) -> Tensor:

@@ -95,7 +95,7 @@ class StagedCascade(Regime):
                     found.append((f"fake_{other}", _at(self.copies, now)[other], judge))
         return found
 
-    def graph(self, batch: Batch, draw: Generator) -> Graph:
+    def graph(self, batch: Batch, rng: Generator) -> Graph:
         if self.step == 0:
             self._begin_copies()
         fold = self._fold(batch)
@@ -103,14 +103,14 @@ class StagedCascade(Regime):
         graph = {name: inner(network, given) for name, network, _ in self.learners(fold)}
         return graph if fold is None else graph | {"fold": torch.tensor(fold)}
 
-    def loss(self, turn: str, graph: Graph, batch: Batch, draw: Generator) -> Terms:
+    def loss(self, turn: str, graph: Graph, batch: Batch, rng: Generator) -> Terms:
         weights = self.config.stages[self.config.stage(self.step)]
         source, real, every = batch["source"], batch["target"], list[Terms]()
         for name, _, judge in self.learners(int(graph["fold"]) if "fold" in graph else None):
             fake = graph[name]
             accuracy = Accuracy() if every else self.accuracy  # the copies' is not shown
             if turn == "discriminator" and judge is not None:
-                every.append(discriminator_terms(weights, judge, accuracy, source, real, fake, draw))
+                every.append(discriminator_terms(weights, judge, accuracy, source, real, fake, rng))
             else:
                 terms = pixel_terms(weights, fake, real, batch)
                 game = {} if judge is None else generator_terms(weights, judge, source, real, fake)
@@ -146,7 +146,7 @@ class StagedCascade(Regime):
             for judge in (self.judge(now), *copied):
                 clip_weights(judge, self.config.stages[now].clip)
 
-    def predict(self, batch: Batch, draw: Generator) -> Tensor:
+    def predict(self, batch: Batch, rng: Generator) -> Tensor:
         """The output of the stage in training: later ones know nothing yet."""
         stage = self.generator.stages[self.config.stage(self.step)]
         return cast(Tensor, stage(self.estimate(batch["source"])))

@@ -84,7 +84,7 @@ class Cycle(Regime):
         """The logits of `discriminator` for an image of its domain."""
         return logits_of(discriminator(x))
 
-    def graph(self, batch: Batch, draw: Generator) -> Graph:
+    def graph(self, batch: Batch, rng: Generator) -> Graph:
         made: dict[str, Callable[[Images], Tensor]] = {
             "fake_a": lambda images: self.generator_ba(images.b),
             "fake_b": lambda images: self.generator_ab(images.a),
@@ -95,16 +95,16 @@ class Cycle(Regime):
         }
         return Images(batch["source"], batch["target"], made)
 
-    def loss(self, turn: str, graph: Graph, batch: Batch, draw: Generator) -> Terms:
+    def loss(self, turn: str, graph: Graph, batch: Batch, rng: Generator) -> Terms:
         if turn == "generators":
             return self.generators_loss(cast(Images, graph))
-        return self.discriminators_loss(graph, batch, draw)
+        return self.discriminators_loss(graph, batch, rng)
 
-    def portions(self, turn: str, graph: Graph, batch: Batch, draw: Generator) -> Sequence[Callable[[], Terms]]:
+    def portions(self, turn: str, graph: Graph, batch: Batch, rng: Generator) -> Sequence[Callable[[], Terms]]:
         """The parts of `loss` that have no computation in common: what one keeps for its gradients can go before the
         next begins, which leaves two of six runs of a generator in memory. Their terms are those of `loss`."""
         if turn != "generators" or not isinstance(graph, Images):
-            return [lambda: self.loss(turn, graph, batch, draw)]
+            return [lambda: self.loss(turn, graph, batch, rng)]
         return self._portions(graph)
 
     def _portions(self, images: Images) -> list[Callable[[], Terms]]:
@@ -137,12 +137,12 @@ class Cycle(Regime):
         image = {"a": images.a, "b": images.b}[domain]
         return {f"identity_{domain}": self.config.identity * l1(images[f"same_{domain}"], image)}
 
-    def discriminators_loss(self, graph: Graph, batch: Batch, draw: Generator) -> Terms:
+    def discriminators_loss(self, graph: Graph, batch: Batch, rng: Generator) -> Terms:
         """Each discriminator on images of its domain and on earlier or fresh translations into it."""
         config = self.config
         sides = {
-            "a": (self.discriminator_a, batch["source"], self.pool_a(graph["fake_a"], draw)),
-            "b": (self.discriminator_b, batch["target"], self.pool_b(graph["fake_b"], draw)),
+            "a": (self.discriminator_a, batch["source"], self.pool_a(graph["fake_a"], rng)),
+            "b": (self.discriminator_b, batch["target"], self.pool_b(graph["fake_b"], rng)),
         }
         terms: Terms = {}
         for name, (discriminator, real, fake) in sides.items():
@@ -152,7 +152,7 @@ class Cycle(Regime):
             terms[f"discriminator_{name}"] = config.discriminator * loss
         return terms
 
-    def predict(self, batch: Batch, draw: Generator) -> Tensor:
+    def predict(self, batch: Batch, rng: Generator) -> Tensor:
         return cast(Tensor, self.generator_ab(batch["source"]))
 
     def exported(self) -> Mapping[str, nn.Module]:

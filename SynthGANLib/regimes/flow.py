@@ -21,8 +21,8 @@ class FlowConfig:
 class Flow(Regime):
     """min of the bits per voxel of the target given the source, and a little of those of the source.
 
-    Networks: "generator", whose `log_likelihood(source, target, draw)` gives both, (B,) each, with the images
-    dequantised by `draw`; its forward is the target of the mean code.
+    Networks: "generator", whose `log_likelihood(source, target, rng)` gives both, (B,) each, with the images
+    dequantised by `rng`; its forward is the target of the mean code.
     """
 
     groups: Mapping[str, tuple[str, ...]] = {"generator": ("generator",)}
@@ -33,18 +33,18 @@ class Flow(Regime):
         self.generator = networks["generator"]
         self.config = config
 
-    def graph(self, batch: Batch, draw: Generator) -> Graph:
+    def graph(self, batch: Batch, rng: Generator) -> Graph:
         flow = cast(Any, self.generator)
-        target, source = flow.log_likelihood(batch["source"], batch["target"], draw)
+        target, source = flow.log_likelihood(batch["source"], batch["target"], rng)
         return {"target_bits": target, "source_bits": source}
 
-    def loss(self, turn: str, graph: Graph, batch: Batch, draw: Generator) -> Terms:
+    def loss(self, turn: str, graph: Graph, batch: Batch, rng: Generator) -> Terms:
         return {
             "target_bits": graph["target_bits"].float().mean(),
             "source_bits": self.config.source * graph["source_bits"].float().mean(),
         }
 
-    def predict(self, batch: Batch, draw: Generator) -> Tensor:
+    def predict(self, batch: Batch, rng: Generator) -> Tensor:
         return cast(Tensor, self.generator(batch["source"]))
 
     def exported(self) -> Mapping[str, nn.Module]:

@@ -53,9 +53,9 @@ class Mixed(Cycle):
         singles = "source_unpaired" in batch and len(batch["source_unpaired"]) > 0
         return pairs and (self.step % 2 == 1 or not singles)
 
-    def graph(self, batch: Batch, draw: Generator) -> Graph:
+    def graph(self, batch: Batch, rng: Generator) -> Graph:
         if not self.is_paired(batch):
-            return super().graph(_singles(batch), draw)
+            return super().graph(_singles(batch), rng)
         a, b = batch["source"], batch["target"]
         graph = {"fake_a": self.generator_ba(b), "fake_b": self.generator_ab(a)}
         if self.config.paired_cycle:
@@ -63,9 +63,9 @@ class Mixed(Cycle):
             graph["back_b"] = self.generator_ab(graph["fake_a"])
         return graph
 
-    def loss(self, turn: str, graph: Graph, batch: Batch, draw: Generator) -> Terms:
+    def loss(self, turn: str, graph: Graph, batch: Batch, rng: Generator) -> Terms:
         if not self.is_paired(batch):
-            return super().loss(turn, graph, _singles(batch), draw)
+            return super().loss(turn, graph, _singles(batch), rng)
         if turn == "generators":
             return self.paired_generators(graph, batch)
         return self.paired_discriminators(graph, batch)

@@ -56,12 +56,12 @@ class Noise(Regime):
         """What both networks are given besides code or image: the labels, or nothing."""
         return (batch["label"],) if self.config.labelled else ()
 
-    def graph(self, batch: Batch, draw: Generator) -> Graph:
+    def graph(self, batch: Batch, rng: Generator) -> Graph:
         real = batch["target"]
-        code = noise((real.shape[0], self.config.code), real, draw)
+        code = noise((real.shape[0], self.config.code), real, rng)
         return {"fake": self.generator(code, *self.given(batch))}
 
-    def loss(self, turn: str, graph: Graph, batch: Batch, draw: Generator) -> Terms:
+    def loss(self, turn: str, graph: Graph, batch: Batch, rng: Generator) -> Terms:
         given, mode = self.given(batch), self.config.mode
         if turn == "generator":
             return {"adversarial": generator_loss(logits_of(self.discriminator(graph["fake"], *given)), mode)}
@@ -70,8 +70,8 @@ class Noise(Regime):
         self.accuracy.look(real, fake, mode)
         return {"discriminator": discriminator_loss(real, fake, mode, self.config.real_label)}
 
-    def predict(self, batch: Batch, draw: Generator) -> Tensor:
-        return self.graph(batch, draw)["fake"]
+    def predict(self, batch: Batch, rng: Generator) -> Tensor:
+        return self.graph(batch, rng)["fake"]
 
     def exported(self) -> Mapping[str, nn.Module]:
         return {"forward": self.generator}

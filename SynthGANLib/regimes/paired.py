@@ -79,13 +79,13 @@ class PairedAdversarial(Regime):
         judges = step % config.generator_turns == 0
         return ("discriminator",) * judges + ("generator",) * config.schedule.generates(step)
 
-    def graph(self, batch: Batch, draw: Generator) -> Graph:
+    def graph(self, batch: Batch, rng: Generator) -> Graph:
         return {"fake": inner(self.generator, batch["source"])}
 
-    def loss(self, turn: str, graph: Graph, batch: Batch, draw: Generator) -> Terms:
+    def loss(self, turn: str, graph: Graph, batch: Batch, rng: Generator) -> Terms:
         config, source, real, fake = self.config, batch["source"], batch["target"], graph["fake"]
         if turn == "discriminator":
-            return discriminator_terms(config, self.discriminator, self.accuracy, source, real, fake, draw)
+            return discriminator_terms(config, self.discriminator, self.accuracy, source, real, fake, rng)
         terms = pixel_terms(config, fake, real, batch)
         if config.judged and self.step >= config.pretrain:
             terms |= generator_terms(config, self.discriminator, source, real, fake)
@@ -98,7 +98,7 @@ class PairedAdversarial(Regime):
         if turn == "discriminator" and self.config.clip:
             clip_weights(self.discriminator, self.config.clip)
 
-    def predict(self, batch: Batch, draw: Generator) -> Tensor:
+    def predict(self, batch: Batch, rng: Generator) -> Tensor:
         return cast(Tensor, self.generator(batch["source"]))
 
     def exported(self) -> Mapping[str, nn.Module]:

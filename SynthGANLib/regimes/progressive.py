@@ -62,11 +62,11 @@ class Progressive(Regime):
         """Level and how far it is faded in, now."""
         return self.config.growth(int(self.images_seen), self.generator.top)
 
-    def graph(self, batch: Batch, draw: Generator) -> Graph:
+    def graph(self, batch: Batch, rng: Generator) -> Graph:
         level, alpha = self.growth()
         target = batch["target"]
         self.images_seen += target.shape[0]
-        code = noise((target.shape[0], self.generator.code), target, draw)
+        code = noise((target.shape[0], self.generator.code), target, rng)
         return {
             "fake": self.generator(code, level, alpha),
             "real": reduced(target, self.generator.extents(level), alpha if level else 1.0),
@@ -74,7 +74,7 @@ class Progressive(Regime):
             "alpha": torch.tensor(alpha, dtype=torch.float64),
         }
 
-    def loss(self, turn: str, graph: Graph, batch: Batch, draw: Generator) -> Terms:
+    def loss(self, turn: str, graph: Graph, batch: Batch, rng: Generator) -> Terms:
         level, alpha = int(graph["level"]), float(graph["alpha"])
         real, fake = graph["real"], graph["fake"]
         if turn == "generator":
@@ -83,17 +83,17 @@ class Progressive(Regime):
         values = self.critic(real, level, alpha)
         estimate = discriminator_loss(values, self.critic(fake, level, alpha), "wgan")
         graph["distance"] = -estimate.detach()
-        slope = gradient_penalty(lambda x: cast(Tensor, self.critic(x, level, alpha)), real, fake, draw)
+        slope = gradient_penalty(lambda x: cast(Tensor, self.critic(x, level, alpha)), real, fake, rng)
         return {
             "critic": estimate,
             "penalty": self.config.penalty * slope,
             "drift": self.config.drift * drift(values),
         }
 
-    def predict(self, batch: Batch, draw: Generator) -> Tensor:
+    def predict(self, batch: Batch, rng: Generator) -> Tensor:
         """Images of the present level, their voxels repeated up to the target's extents."""
         target = batch["target"]
-        image = self.generator(noise((target.shape[0], self.generator.code), target, draw), *self.growth())
+        image = self.generator(noise((target.shape[0], self.generator.code), target, rng), *self.growth())
         return F.interpolate(image, size=target.shape[2:], mode="nearest")
 
     def exported(self) -> Mapping[str, nn.Module]:

@@ -50,22 +50,22 @@ class Pyramid(Regime):
             judged = len(self.discriminator.levels)
             raise ValueError(f"the generator makes {self.count + 1} levels, the discriminator judges {judged}")
 
-    def code(self, batch: Batch, draw: Generator) -> Tensor:
+    def code(self, batch: Batch, rng: Generator) -> Tensor:
         """(B, code) standard normal numbers."""
-        return noise((batch["target"].shape[0], self.config.code), batch["target"], draw)
+        return noise((batch["target"].shape[0], self.config.code), batch["target"], rng)
 
-    def graph(self, batch: Batch, draw: Generator) -> Graph:
+    def graph(self, batch: Batch, rng: Generator) -> Graph:
         parts = laplacian_pyramid(batch["target"], self.count)
         images = reconstruct(parts)
-        graph = {"real_0": parts[0], "fake_0": cast(Tensor, self.generator.coarse(self.code(batch, draw)))}
+        graph = {"real_0": parts[0], "fake_0": cast(Tensor, self.generator.coarse(self.code(batch, rng)))}
         for level in range(1, self.count + 1):
             enlarged = self.generator.enlarge(images[level - 1], level)
-            residual = self.generator.residual(level, enlarged, draw)
+            residual = self.generator.residual(level, enlarged, rng)
             graph[f"real_{level}"] = torch.cat([parts[level], enlarged], 1)
             graph[f"fake_{level}"] = torch.cat([residual, enlarged], 1)
         return graph
 
-    def loss(self, turn: str, graph: Graph, batch: Batch, draw: Generator) -> Terms:
+    def loss(self, turn: str, graph: Graph, batch: Batch, rng: Generator) -> Terms:
         terms: Terms = {}
         for level in range(self.count + 1):
             real, fake = graph[f"real_{level}"], graph[f"fake_{level}"]
@@ -78,8 +78,8 @@ class Pyramid(Regime):
                 terms[f"discriminator_{level}"] = loss
         return terms
 
-    def predict(self, batch: Batch, draw: Generator) -> Tensor:
-        return cast(Tensor, self.generator(self.code(batch, draw), draw))
+    def predict(self, batch: Batch, rng: Generator) -> Tensor:
+        return cast(Tensor, self.generator(self.code(batch, rng), rng))
 
     def exported(self) -> Mapping[str, nn.Module]:
         return {"forward": self.generator}
@@ -95,9 +95,9 @@ class JointPyramid(Pyramid):
     The discriminator is one without `conditional`.
     """
 
-    def graph(self, batch: Batch, draw: Generator) -> Graph:
+    def graph(self, batch: Batch, rng: Generator) -> Graph:
         reals = reconstruct(laplacian_pyramid(batch["target"], self.count))
-        fakes = self.generator.images(self.code(batch, draw), draw)
+        fakes = self.generator.images(self.code(batch, rng), rng)
         return {f"real_{level}": image for level, image in enumerate(reals)} | {
             f"fake_{level}": image for level, image in enumerate(fakes)
         }

@@ -56,14 +56,14 @@ class Retina(Regime):
         self.config = config
         self.accuracy = Accuracy()
 
-    def graph(self, batch: Batch, draw: Generator) -> Graph:
+    def graph(self, batch: Batch, rng: Generator) -> Graph:
         mean, log_variance = self.autoencoder.encode(batch["source"])
-        code = self.autoencoder.draw_code(mean, log_variance, draw)
+        code = self.autoencoder.draw_code(mean, log_variance, rng)
         logits = self.autoencoder.decode(code)
         mask = torch.sigmoid(logits)
         return {"code": code, "mask_logits": logits, "mask": mask, "fake": self.renderer(mask)}
 
-    def loss(self, turn: str, graph: Graph, batch: Batch, draw: Generator) -> Terms:
+    def loss(self, turn: str, graph: Graph, batch: Batch, rng: Generator) -> Terms:
         config, mask, image, code = self.config, batch["source"], batch["target"], graph["code"]
         pair = torch.cat([graph["mask"], graph["fake"]], 1)
         if turn == "generator":
@@ -78,14 +78,14 @@ class Retina(Regime):
         real = logits_of(self.discriminator(torch.cat([mask, image], 1)))
         fake = logits_of(self.discriminator(pair.detach()))
         self.accuracy.look(real, fake, "vanilla")
-        prior = logits_of(self.code_discriminator(noise(tuple(code.shape), code, draw)))
+        prior = logits_of(self.code_discriminator(noise(tuple(code.shape), code, rng)))
         encoded = logits_of(self.code_discriminator(code.detach()))
         return {
             "discriminator": config.discriminator * discriminator_loss(real, fake, "vanilla"),
             "code_discriminator": config.discriminator * discriminator_loss(prior, encoded, "vanilla"),
         }
 
-    def predict(self, batch: Batch, draw: Generator) -> Tensor:
+    def predict(self, batch: Batch, rng: Generator) -> Tensor:
         return cast(Tensor, self.renderer(batch["source"]))
 
     def exported(self) -> Mapping[str, nn.Module]:

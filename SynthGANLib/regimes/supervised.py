@@ -138,13 +138,13 @@ class Supervised(Regime):
         self.config = config
         self.needs = ("source", "target", *voxel_needs(config))  # the config decides
 
-    def graph(self, batch: Batch, draw: Generator) -> Graph:
+    def graph(self, batch: Batch, rng: Generator) -> Graph:
         return {"fake": inner(self.generator, batch["source"])}
 
-    def loss(self, turn: str, graph: Graph, batch: Batch, draw: Generator) -> Terms:
+    def loss(self, turn: str, graph: Graph, batch: Batch, rng: Generator) -> Terms:
         return pixel_terms(self.config, graph["fake"], batch["target"], batch)
 
-    def predict(self, batch: Batch, draw: Generator) -> Tensor:
+    def predict(self, batch: Batch, rng: Generator) -> Tensor:
         return cast(Tensor, self.generator(batch["source"]))
 
     def exported(self) -> Mapping[str, nn.Module]:
@@ -156,12 +156,12 @@ class DeeplySupervised(Supervised):
 
     config: DeepConfig
 
-    def graph(self, batch: Batch, draw: Generator) -> Graph:
+    def graph(self, batch: Batch, rng: Generator) -> Graph:
         images = cast(Any, self.generator).tentative(batch["source"])  # k tentative ones and the output
         return {"fake": images[-1]} | {f"tentative_{i}": image for i, image in enumerate(images[:-1], 1)}
 
-    def loss(self, turn: str, graph: Graph, batch: Batch, draw: Generator) -> Terms:
-        terms = super().loss(turn, graph, batch, draw)
+    def loss(self, turn: str, graph: Graph, batch: Batch, rng: Generator) -> Terms:
+        terms = super().loss(turn, graph, batch, rng)
         for name in [name for name in graph if name != "fake"]:
             for term, value in pixel_terms(self.config, graph[name], batch["target"], batch).items():
                 terms[f"{name}_{term}"] = self.config.tentative * value
@@ -186,13 +186,13 @@ class BandSupervised(Supervised):
 
     config: BandConfig
 
-    def graph(self, batch: Batch, draw: Generator) -> Graph:
+    def graph(self, batch: Batch, rng: Generator) -> Graph:
         low, high = cast(Any, self.generator).parts(batch["source"])
         return {"fake": low + high, "low": low, "high": high}
 
-    def loss(self, turn: str, graph: Graph, batch: Batch, draw: Generator) -> Terms:
+    def loss(self, turn: str, graph: Graph, batch: Batch, rng: Generator) -> Terms:
         low = blurred(batch["target"], self.config.sigma)
-        return super().loss(turn, graph, batch, draw) | {
+        return super().loss(turn, graph, batch, rng) | {
             "low": self.config.band * l1(graph["low"], low),
             "high": self.config.band * l1(graph["high"], batch["target"] - low),
         }

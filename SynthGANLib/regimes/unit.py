@@ -73,10 +73,10 @@ class Unit(Regime):
         self.vgg = vgg_of(networks, config.vgg, wanted=bool(config.perceptual))
         self.accuracy = Accuracy()
 
-    def graph(self, batch: Batch, draw: Generator) -> Graph:
+    def graph(self, batch: Batch, rng: Generator) -> Graph:
         unit = self.generator
         code_a, code_b = unit.encode_a(batch["source"]), unit.encode_b(batch["target"])
-        noisy_a, noisy_b = _noisy(code_a, draw), _noisy(code_b, draw)
+        noisy_a, noisy_b = _noisy(code_a, rng), _noisy(code_b, rng)
         fake_b, fake_a = unit.decode_b(noisy_a), unit.decode_a(noisy_b)
         again_a, again_b = unit.encode_b(fake_b), unit.encode_a(fake_a)  # the codes a, b after the translation
         return {
@@ -88,11 +88,11 @@ class Unit(Regime):
             "fake_b": fake_b,
             "again_a": again_a,
             "again_b": again_b,
-            "back_a": unit.decode_a(_noisy(again_a, draw)),
-            "back_b": unit.decode_b(_noisy(again_b, draw)),
+            "back_a": unit.decode_a(_noisy(again_a, rng)),
+            "back_b": unit.decode_b(_noisy(again_b, rng)),
         }
 
-    def loss(self, turn: str, graph: Graph, batch: Batch, draw: Generator) -> Terms:
+    def loss(self, turn: str, graph: Graph, batch: Batch, rng: Generator) -> Terms:
         config = self.config
         terms: Terms = {}
         sides = {"a": (self.discriminator_a, batch["source"]), "b": (self.discriminator_b, batch["target"])}
@@ -117,7 +117,7 @@ class Unit(Regime):
                 terms[f"perceptual_{name}"] = config.perceptual * distance
         return terms
 
-    def predict(self, batch: Batch, draw: Generator) -> Tensor:
+    def predict(self, batch: Batch, rng: Generator) -> Tensor:
         return cast(Tensor, self.generator(batch["source"]))
 
     def exported(self) -> Mapping[str, nn.Module]:
@@ -134,5 +134,5 @@ def feature_distance(found: Tensor, wanted: Tensor) -> Tensor:
     return l2(functional.instance_norm(found), functional.instance_norm(wanted))
 
 
-def _noisy(code: Tensor, draw: Generator) -> Tensor:
-    return code + noise(tuple(code.shape), code, draw)
+def _noisy(code: Tensor, rng: Generator) -> Tensor:
+    return code + noise(tuple(code.shape), code, rng)

@@ -101,15 +101,15 @@ class Wasserstein(Regime):
         """The critic's value of `x`."""
         return logits_of(self.critic(x, batch["label"]) if self.config.labelled else self.critic(x))
 
-    def graph(self, batch: Batch, draw: Generator) -> Graph:
+    def graph(self, batch: Batch, rng: Generator) -> Graph:
         if self.config.clip:
             clip_weights(self.critic, self.config.clip)  # the first weights, too
         real = batch["target"]
-        code = noise((real.shape[0], self.config.code), real, draw)
+        code = noise((real.shape[0], self.config.code), real, rng)
         given = (batch["label"],) if self.config.labelled else ()
         return {"fake": self.generator(code, *given)}
 
-    def loss(self, turn: str, graph: Graph, batch: Batch, draw: Generator) -> Terms:
+    def loss(self, turn: str, graph: Graph, batch: Batch, rng: Generator) -> Terms:
         if turn == "generator":
             return {"adversarial": generator_loss(self.value(graph["fake"], batch), "wgan")}
         real, fake = batch["target"], graph["fake"].detach()
@@ -117,7 +117,7 @@ class Wasserstein(Regime):
         graph["distance"] = -estimate.detach()
         terms = {"critic": estimate}
         if self.config.penalty:
-            slope = gradient_penalty(lambda x: self.value(x, batch), real, fake, draw)
+            slope = gradient_penalty(lambda x: self.value(x, batch), real, fake, rng)
             terms["penalty"] = self.config.penalty * slope
         return terms
 
@@ -125,8 +125,8 @@ class Wasserstein(Regime):
         if turn == "critic" and self.config.clip:
             clip_weights(self.critic, self.config.clip)
 
-    def predict(self, batch: Batch, draw: Generator) -> Tensor:
-        return self.graph(batch, draw)["fake"]
+    def predict(self, batch: Batch, rng: Generator) -> Tensor:
+        return self.graph(batch, rng)["fake"]
 
     def exported(self) -> Mapping[str, nn.Module]:
         return {"forward": self.generator}

@@ -88,7 +88,7 @@ def train(
     check_run(setup, out, amp, resume, world)
     state = State.begin(setup, seed=seed, rank=world.rank, device=world.device, amp=amp)
     world.share(state.regime)
-    regime, draw = state.regime, state.draw
+    regime, rng = state.regime, state.rng
     about = checkpoint.plain(
         {
             "setup": checkpoint.fingerprint(setup),
@@ -123,7 +123,7 @@ def train(
 
             only(regime, turns)
             with _autocast(world.device, amp):
-                graph = regime.graph(batch, draw)
+                graph = regime.graph(batch, rng)
             for turn in turns:
                 only(regime, (turn,))
                 terms = _loss(turn, graph, batch, state, amp)
@@ -174,18 +174,18 @@ def only(regime: Regime, turns: Sequence[str]) -> None:
 class Portioned(Protocol):
     """A regime whose losses fall into parts with separate computations."""
 
-    def portions(self, turn: str, graph: Graph, batch: Batch, draw: Generator) -> Sequence[Callable[[], Terms]]:
+    def portions(self, turn: str, graph: Graph, batch: Batch, rng: Generator) -> Sequence[Callable[[], Terms]]:
         """Functions to be called in order, each after the gradients of the one before; together the terms of `loss`."""
 
 
 def _loss(turn: str, graph: Graph, batch: Batch, state: State, amp: str) -> Terms:
     """The terms of a turn. Of a `Portioned` regime only the last portion's are still to be backpropagated: the
     gradients of the others are in place, what they were computed from is freed, and they are constants of the sum."""
-    regime, draw = state.regime, state.draw
+    regime, rng = state.regime, state.rng
     done: Terms = {}
-    portions: Sequence[Callable[[], Terms]] = [lambda: regime.loss(turn, graph, batch, draw)]
+    portions: Sequence[Callable[[], Terms]] = [lambda: regime.loss(turn, graph, batch, rng)]
     if isinstance(regime, Portioned):
-        portions = regime.portions(turn, graph, batch, draw)
+        portions = regime.portions(turn, graph, batch, rng)
     *early, last = portions
     state.optimisers[turn].zero_grad(set_to_none=True)
     for portion in early:

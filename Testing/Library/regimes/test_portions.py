@@ -38,7 +38,7 @@ def engine_step(state: State, batch: dict[str, Tensor]) -> dict[str, dict[str, T
     regime, found = state.regime, {}
     turns = regime.turns(0)
     engine.only(regime, turns)
-    graph = regime.graph(batch, state.draw)
+    graph = regime.graph(batch, state.rng)
     for turn in turns:
 
         def keep(*_: Any, turn: str = turn) -> None:
@@ -87,14 +87,14 @@ def test_portions_give_the_terms_and_gradients_of_the_whole(gradient: float) -> 
     torch.manual_seed(0)
     regime = Cycle(two_domains(), CycleConfig(gradient=gradient)).double()
     batch = {name: image.double() for name, image in images(drawn(1), "source", "target").items()}
-    draw = drawn(2)
+    rng = drawn(2)
     engine.only(regime, ("generators",))
-    whole = regime.loss("generators", regime.graph(batch, draw), batch, draw)
+    whole = regime.loss("generators", regime.graph(batch, rng), batch, rng)
     sum_of(whole).backward()
     expected = gradients_of(regime)
     regime.zero_grad()
-    graph, terms = regime.graph(batch, draw), {}
-    portions = regime.portions("generators", graph, batch, draw)
+    graph, terms = regime.graph(batch, rng), {}
+    portions = regime.portions("generators", graph, batch, rng)
     assert len(portions) == 4
     for portion in portions:
         part = portion()
@@ -152,12 +152,12 @@ class _Holder:
 
 def _held(regime: Regime, batch: dict[str, Tensor], portioned: bool) -> int:
     kept = Kept()
-    draw = drawn(2)
+    rng = drawn(2)
     engine.only(regime, ("generators",))
     with torch.autograd.graph.saved_tensors_hooks(kept.pack, lambda holder: holder.box[0]):
-        graph = regime.graph(batch, draw)
-        whole = [lambda: regime.loss("generators", graph, batch, draw)]
-        parts: Any = regime.portions("generators", graph, batch, draw) if portioned else whole  # type: ignore[attr-defined]
+        graph = regime.graph(batch, rng)
+        whole = [lambda: regime.loss("generators", graph, batch, rng)]
+        parts: Any = regime.portions("generators", graph, batch, rng) if portioned else whole  # type: ignore[attr-defined]
         for part in parts:
             sum_of(part()).backward()
     regime.zero_grad()

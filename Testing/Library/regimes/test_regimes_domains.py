@@ -129,9 +129,9 @@ def test_gradient_consistency_is_free_for_a_linear_map_and_dear_for_an_inverted_
 def test_discriminators_are_shown_what_the_pools_hand_out() -> None:
     loop = Loop(CASES["cycle"].made(0))
     regime: Any = loop.regime
-    data, draw, seen = drawn(1), drawn(2), []
+    data, rng, seen = drawn(1), drawn(2), []
     for _ in range(12):
-        graph = loop.take(CASES["cycle"].batch(data), draw)
+        graph = loop.take(CASES["cycle"].batch(data), rng)
         seen += list(graph["fake_b"].detach())
         for shown in regime.discriminator_b.shown[-1]:
             assert any(torch.equal(shown, image) for image in seen)
@@ -195,10 +195,10 @@ def test_steps_alternate_and_leave_the_other_heads_untouched() -> None:
     case = CASES["mixed"]
     loop = Loop(case.made(0))
     regime: Any = loop.regime
-    data, draw = drawn(1), drawn(2)
+    data, rng = drawn(1), drawn(2)
     for step in range(4):
         before = copy.deepcopy(regime.discriminator_a.state_dict())
-        loop.take(case.batch(data), draw)
+        loop.take(case.batch(data), rng)
         kind = "paired" if step % 2 else "unpaired"
         assert _changed(before, regime.discriminator_a) == {"trunk", f"{kind}_head", f"{kind}_tail"}
         assert all(name.startswith("paired_") == bool(step % 2) for name in loop.terms["generators"])

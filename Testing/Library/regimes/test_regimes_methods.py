@@ -41,13 +41,13 @@ def gradient(network: nn.Module) -> float:
 
 
 def test_pool_hands_out_old_images_half_of_the_time_and_only_such_as_it_was_given() -> None:
-    pool, draw = ReplayPool(50), drawn(0)
+    pool, rng = ReplayPool(50), drawn(0)
     given: set[float] = set()
     old = 0
     for number in range(4000):
         fresh = torch.full((1, 1, 2, 2), float(number))
         given.add(float(number))
-        back = pool(fresh, draw)
+        back = pool(fresh, rng)
         assert back.shape == fresh.shape
         assert float(back[0, 0, 0, 0]) in given
         if number < 50:
@@ -59,11 +59,11 @@ def test_pool_hands_out_old_images_half_of_the_time_and_only_such_as_it_was_give
 
 
 def test_pool_gives_an_old_image_up_and_keeps_no_gradients() -> None:
-    pool, draw = ReplayPool(4), drawn(0)
+    pool, rng = ReplayPool(4), drawn(0)
     old: list[float] = []
     for number in range(0, 400, 2):
         fresh = torch.tensor([number, number + 1.0], requires_grad=True).reshape(2, 1, 1, 1)
-        back = pool(fresh, draw)
+        back = pool(fresh, rng)
         assert not back.requires_grad
         old += [v for v, new in zip(back.flatten().tolist(), fresh.flatten().tolist(), strict=True) if v != new]
     assert len(old) == len(set(old)), "given twice"
@@ -270,8 +270,8 @@ def test_with_the_networks_of_the_library(layers: int) -> None:
 def test_earlier_stages_stay_bit_for_bit_also_their_statistics() -> None:
     case = CASES["cascade"]  # two steps of regression, then the second stage with its game
     loop = Loop(case.made(0))
-    data, draw = drawn(1), drawn(2)
-    loop.run(case, 2, data, draw)
+    data, rng = drawn(1), drawn(2)
+    loop.run(case, 2, data, rng)
     assert loop.turns == ["generator", "generator"]
     first = loop.regime.generator.stages[0]  # type: ignore[union-attr, index]
     second = loop.regime.generator.stages[1]  # type: ignore[union-attr, index]
@@ -280,7 +280,7 @@ def test_earlier_stages_stay_bit_for_bit_also_their_statistics() -> None:
     assert any("running_mean" in name for name in before)
     fresh = CASES["cascade"].made(0)
     assert all(torch.equal(v, untouched[n]) for n, v in fresh.generator.stages[1].state_dict().items())  # type: ignore
-    loop.run(case, 4, data, draw)
+    loop.run(case, 4, data, rng)
     assert loop.turns[2:] == ["discriminator", "generator"] * 4
     assert all(torch.equal(value, before[name]) for name, value in first.state_dict().items())
     assert not all(torch.equal(value, untouched[name]) for name, value in second.state_dict().items())
@@ -363,13 +363,13 @@ def test_squares_lie_in_the_body_everywhere_it_has_room() -> None:
     regime: Any = CASES["inpainting"].made(0)
     body = torch.zeros(1, 1, 12, 12)
     body[..., 3:9, 2:8] = 1
-    batch, draw = {"target": torch.zeros(1, 1, 12, 12), "mask": body}, drawn(0)
-    found = {tuple(regime.corners(batch, draw)[0].tolist()) for _ in range(200)}
+    batch, rng = {"target": torch.zeros(1, 1, 12, 12), "mask": body}, drawn(0)
+    found = {tuple(regime.corners(batch, rng)[0].tolist()) for _ in range(200)}
     assert found == {(y, x) for y in range(3, 6) for x in range(2, 5)}
     with pytest.raises(ValueError, match="does not fit"):
-        regime.corners({"target": torch.zeros(1, 1, 3, 12)}, draw)
+        regime.corners({"target": torch.zeros(1, 1, 3, 12)}, rng)
     volume = torch.zeros(2, 1, 6, 7, 8)
-    assert int(regime.hole({"target": volume}, draw)["hole"].sum()) == 2 * 4**3
+    assert int(regime.hole({"target": volume}, rng)["hole"].sum()) == 2 * 4**3
 
 
 def test_an_inpainter_gives_the_user_what_was_trained() -> None:
