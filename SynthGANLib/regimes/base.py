@@ -18,7 +18,7 @@ weights. "label": (B,) int64 class. "fold": (B,) int64, the part of the subjects
 Regimes name the keys they need in `needs`.
 """
 
-Graph = dict[str, Tensor]
+Outputs = dict[str, Tensor]
 """Tensors one step computes once and its turns share, e.g. "fake"."""
 
 Terms = dict[str, Tensor]
@@ -28,7 +28,7 @@ Terms = dict[str, Tensor]
 class Regime(nn.Module, ABC):
     """Networks as attributes, and how they are trained.
 
-    The loop of `SynthGANLib.training` does, for every step: `graph(batch, rng)` once; then for every name in
+    The loop of `SynthGANLib.training` does, for every step: `forward(batch, rng)` once; then for every name in
     `turns(step)`, in order: gradients on for the networks of `groups[name]` only, `loss(name, graph, batch, rng)`,
     backward, one step of that group's optimiser, `after(name)`. A turn never appears twice in a step. Every random
     number comes from `rng`. State beside the networks' (pools, counters) lives in buffers or in
@@ -42,7 +42,7 @@ class Regime(nn.Module, ABC):
     """Keys the batch must have."""
 
     step: int
-    """The step in progress, set by the loop before `graph`; schedules inside a regime read it."""
+    """The step in progress, set by the loop before `forward`; schedules inside a regime read it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -53,12 +53,12 @@ class Regime(nn.Module, ABC):
         return tuple(self.groups)
 
     @abstractmethod
-    def graph(self, batch: Batch, rng: Generator) -> Graph:
+    def forward(self, batch: Batch, rng: Generator) -> Outputs:
         """The forward pass the turns share, with gradients."""
 
     @abstractmethod
-    def loss(self, turn: str, graph: Graph, batch: Batch, rng: Generator) -> Terms:
-        """The loss of one turn. Uses what `graph` holds (detached for a discriminator)."""
+    def loss(self, turn: str, outputs: Outputs, batch: Batch, rng: Generator) -> Terms:
+        """The loss of one turn. Uses what `forward` holds (detached for a discriminator)."""
 
     def after(self, turn: str) -> None:
         """What follows the optimiser's step of `turn`, e.g. weight clipping; called without gradients."""
@@ -79,7 +79,7 @@ class Regime(nn.Module, ABC):
         """`exported` without what is not trained yet: what is validated now, and exported from here."""
         return self.exported()
 
-    def watch(self, graph: Graph) -> dict[str, float]:
+    def watch(self, outputs: Outputs) -> dict[str, float]:
         """Further numbers worth a curve, e.g. the critic's distance estimate; none by default."""
         return {}
 

@@ -14,7 +14,7 @@ from torch import Generator, Tensor, nn
 from SynthGANLib.losses.adversarial import discriminator_loss, generator_loss
 from SynthGANLib.losses.pixel import l1
 from SynthGANLib.losses.structure import gradient_consistency
-from SynthGANLib.regimes.base import Batch, Graph, Regime, Terms
+from SynthGANLib.regimes.base import Batch, Outputs, Regime, Terms
 from SynthGANLib.regimes.pool import ReplayPool
 from SynthGANLib.regimes.verdict import Accuracy, logits_of
 
@@ -84,7 +84,7 @@ class Cycle(Regime):
         """The logits of `discriminator` for an image of its domain."""
         return logits_of(discriminator(x))
 
-    def graph(self, batch: Batch, rng: Generator) -> Graph:
+    def forward(self, batch: Batch, rng: Generator) -> Outputs:
         made: dict[str, Callable[[Images], Tensor]] = {
             "fake_a": lambda images: self.generator_ba(images.b),
             "fake_b": lambda images: self.generator_ab(images.a),
@@ -95,17 +95,17 @@ class Cycle(Regime):
         }
         return Images(batch["source"], batch["target"], made)
 
-    def loss(self, turn: str, graph: Graph, batch: Batch, rng: Generator) -> Terms:
+    def loss(self, turn: str, outputs: Outputs, batch: Batch, rng: Generator) -> Terms:
         if turn == "generators":
-            return self.generators_loss(cast(Images, graph))
-        return self.discriminators_loss(graph, batch, rng)
+            return self.generators_loss(cast(Images, outputs))
+        return self.discriminators_loss(outputs, batch, rng)
 
-    def portions(self, turn: str, graph: Graph, batch: Batch, rng: Generator) -> Sequence[Callable[[], Terms]]:
+    def portions(self, turn: str, outputs: Outputs, batch: Batch, rng: Generator) -> Sequence[Callable[[], Terms]]:
         """The parts of `loss` that have no computation in common: what one keeps for its gradients can go before the
         next begins, which leaves two of six runs of a generator in memory. Their terms are those of `loss`."""
-        if turn != "generators" or not isinstance(graph, Images):
-            return [lambda: self.loss(turn, graph, batch, rng)]
-        return self._portions(graph)
+        if turn != "generators" or not isinstance(outputs, Images):
+            return [lambda: self.loss(turn, outputs, batch, rng)]
+        return self._portions(outputs)
 
     def _portions(self, images: Images) -> list[Callable[[], Terms]]:
         """Each way there and back, and each identity."""
@@ -137,12 +137,12 @@ class Cycle(Regime):
         image = {"a": images.a, "b": images.b}[domain]
         return {f"identity_{domain}": self.config.identity * l1(images[f"same_{domain}"], image)}
 
-    def discriminators_loss(self, graph: Graph, batch: Batch, rng: Generator) -> Terms:
+    def discriminators_loss(self, outputs: Outputs, batch: Batch, rng: Generator) -> Terms:
         """Each discriminator on images of its domain and on earlier or fresh translations into it."""
         config = self.config
         sides = {
-            "a": (self.discriminator_a, batch["source"], self.pool_a(graph["fake_a"], rng)),
-            "b": (self.discriminator_b, batch["target"], self.pool_b(graph["fake_b"], rng)),
+            "a": (self.discriminator_a, batch["source"], self.pool_a(outputs["fake_a"], rng)),
+            "b": (self.discriminator_b, batch["target"], self.pool_b(outputs["fake_b"], rng)),
         }
         terms: Terms = {}
         for name, (discriminator, real, fake) in sides.items():
@@ -158,11 +158,11 @@ class Cycle(Regime):
     def exported(self) -> Mapping[str, nn.Module]:
         return {"forward": self.generator_ab, "backward": self.generator_ba}
 
-    def watch(self, graph: Graph) -> dict[str, float]:
+    def watch(self, outputs: Outputs) -> dict[str, float]:
         """How often the discriminators are right."""
         return self.accuracy.numbers()
 
 
-def cycle_terms(weight: float, graph: Graph, a: Tensor, b: Tensor) -> Terms:
+def cycle_terms(weight: float, outputs: Outputs, a: Tensor, b: Tensor) -> Terms:
     """a -> b -> a and b -> a -> b should end where they began."""
-    return {"cycle_a": weight * l1(graph["back_a"], a), "cycle_b": weight * l1(graph["back_b"], b)}
+    return {"cycle_a": weight * l1(outputs["back_a"], a), "cycle_b": weight * l1(outputs["back_b"], b)}

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from torch import Generator, Tensor, nn
 
-from SynthGANLib.regimes.base import Batch, Graph, Regime, Terms
+from SynthGANLib.regimes.base import Batch, Outputs, Regime, Terms
 
 
 @dataclass(frozen=True)
@@ -33,15 +33,15 @@ class Flow(Regime):
         self.generator = networks["generator"]
         self.config = config
 
-    def graph(self, batch: Batch, rng: Generator) -> Graph:
+    def forward(self, batch: Batch, rng: Generator) -> Outputs:
         flow = cast(Any, self.generator)
         target, source = flow.log_likelihood(batch["source"], batch["target"], rng)
         return {"target_bits": target, "source_bits": source}
 
-    def loss(self, turn: str, graph: Graph, batch: Batch, rng: Generator) -> Terms:
+    def loss(self, turn: str, outputs: Outputs, batch: Batch, rng: Generator) -> Terms:
         return {
-            "target_bits": graph["target_bits"].float().mean(),
-            "source_bits": self.config.source * graph["source_bits"].float().mean(),
+            "target_bits": outputs["target_bits"].float().mean(),
+            "source_bits": self.config.source * outputs["source_bits"].float().mean(),
         }
 
     def predict(self, batch: Batch, rng: Generator) -> Tensor:
@@ -50,7 +50,7 @@ class Flow(Regime):
     def exported(self) -> Mapping[str, nn.Module]:
         return {"forward": self.generator}
 
-    def watch(self, graph: Graph) -> dict[str, float]:
+    def watch(self, outputs: Outputs) -> dict[str, float]:
         """The least log-determinant of an invertible convolution; far below 0 it is about to become singular."""
         parts = [cast(Any, part) for part in self.generator.modules() if hasattr(part, "log_determinants")]
         return {"least_logdet": min(float(part.log_determinants().min()) for part in parts)} if parts else {}

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from SynthGANLib.losses.features import style_content
 from SynthGANLib.regimes.adversary import discriminator_terms, generator_terms
-from SynthGANLib.regimes.base import Batch, Graph, Terms
+from SynthGANLib.regimes.base import Batch, Outputs, Terms
 from SynthGANLib.regimes.paired import PairedAdversarial, PairedConfig
 from SynthGANLib.regimes.supervised import pixel_terms
 
@@ -58,7 +58,7 @@ class Inpainting(PairedAdversarial):
         strides = [math.prod(counts[axis + 1 :]) for axis in range(len(counts))]
         return torch.stack([place // s % n for s, n in zip(strides, counts, strict=True)], 1)
 
-    def hole(self, batch: Batch, rng: Generator) -> Graph:
+    def hole(self, batch: Batch, rng: Generator) -> Outputs:
         """The "hole" (B, 1, ...), true where the image is missing, and its "corner" (B, dims)."""
         image, corner = batch["target"], self.corners(batch, rng)
         hole = torch.zeros_like(image[:, :1], dtype=torch.bool)
@@ -70,9 +70,9 @@ class Inpainting(PairedAdversarial):
         """The index of each image's square."""
         return [tuple(slice(at, at + self.config.extent) for at in place) for place in corner.tolist()]
 
-    def seen(self, image: Tensor, graph: Graph) -> Tensor:
+    def seen(self, image: Tensor, outputs: Outputs) -> Tensor:
         """What losses and discriminator see of (B, C, ...): the squares."""
-        crops = [image[index][(slice(None), *region)] for index, region in enumerate(self.regions(graph["corner"]))]
+        crops = [image[index][(slice(None), *region)] for index, region in enumerate(self.regions(outputs["corner"]))]
         return torch.stack(crops)
 
     def filled(self, image: Tensor, hole: Tensor) -> Tensor:
@@ -81,17 +81,17 @@ class Inpainting(PairedAdversarial):
         made_up = cast(Tensor, self.generator(torch.cat([known, hole.to(image.dtype)], 1)))
         return torch.where(hole, made_up.to(image.dtype), image)
 
-    def graph(self, batch: Batch, rng: Generator) -> Graph:
-        graph = self.hole(batch, rng)
-        return graph | {"fake": self.filled(batch["target"], graph["hole"])}
+    def forward(self, batch: Batch, rng: Generator) -> Outputs:
+        outputs = self.hole(batch, rng)
+        return outputs | {"fake": self.filled(batch["target"], outputs["hole"])}
 
-    def loss(self, turn: str, graph: Graph, batch: Batch, rng: Generator) -> Terms:
-        config, image, hole = self.config, batch["target"], graph["hole"]
+    def loss(self, turn: str, outputs: Outputs, batch: Batch, rng: Generator) -> Terms:
+        config, image, hole = self.config, batch["target"], outputs["hole"]
         known = torch.where(hole, torch.zeros_like(image), image)
-        source, real, fake = (self.seen(x, graph) for x in (known, image, graph["fake"]))
+        source, real, fake = (self.seen(x, outputs) for x in (known, image, outputs["fake"]))
         if turn == "discriminator":
             return discriminator_terms(config, self.discriminator, self.accuracy, source, real, fake, rng)
-        terms = pixel_terms(config, fake, real, {"weight": self.seen(hole.to(image.dtype), graph)})
+        terms = pixel_terms(config, fake, real, {"weight": self.seen(hole.to(image.dtype), outputs)})
         if config.judged and self.step >= config.pretrain:
             terms |= generator_terms(config, self.discriminator, source, real, fake)
         if self.vgg is not None:
@@ -100,13 +100,13 @@ class Inpainting(PairedAdversarial):
         return terms
 
     def predict(self, batch: Batch, rng: Generator) -> Tensor:
-        return self.graph(batch, rng)["fake"]
+        return self.forward(batch, rng)["fake"]
 
 
 class FreeInpainting(Inpainting):
     """Holes of any form, here unions of three boxes; the discriminator sees the whole image, losses the hole."""
 
-    def hole(self, batch: Batch, rng: Generator) -> Graph:
+    def hole(self, batch: Batch, rng: Generator) -> Outputs:
         image = batch["target"]
         hole = torch.zeros_like(image[:, :1], dtype=torch.bool)
         least = max(1, self.config.extent // 4)
@@ -117,5 +117,5 @@ class FreeInpainting(Inpainting):
                 hole[index, 0][tuple(slice(at, at + n) for at, n in zip(place, size, strict=True))] = True
         return {"hole": hole}
 
-    def seen(self, image: Tensor, graph: Graph) -> Tensor:
+    def seen(self, image: Tensor, outputs: Outputs) -> Tensor:
         return image

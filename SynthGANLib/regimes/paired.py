@@ -16,7 +16,7 @@ from torch import Generator, Tensor, nn
 from SynthGANLib.losses.features import style_content
 from SynthGANLib.losses.penalty import clip_weights
 from SynthGANLib.regimes.adversary import AdversarialWeights, discriminator_terms, generator_terms, vgg_of
-from SynthGANLib.regimes.base import Batch, Graph, Regime, Terms
+from SynthGANLib.regimes.base import Batch, Outputs, Regime, Terms
 from SynthGANLib.regimes.supervised import centred, inner, pixel_terms, voxel_needs
 from SynthGANLib.regimes.verdict import Accuracy
 from SynthGANLib.regimes.wasserstein import EVERY_STEP, CriticSchedule
@@ -79,11 +79,11 @@ class PairedAdversarial(Regime):
         judges = step % config.generator_turns == 0
         return ("discriminator",) * judges + ("generator",) * config.schedule.generates(step)
 
-    def graph(self, batch: Batch, rng: Generator) -> Graph:
+    def forward(self, batch: Batch, rng: Generator) -> Outputs:
         return {"fake": inner(self.generator, batch["source"])}
 
-    def loss(self, turn: str, graph: Graph, batch: Batch, rng: Generator) -> Terms:
-        config, source, real, fake = self.config, batch["source"], batch["target"], graph["fake"]
+    def loss(self, turn: str, outputs: Outputs, batch: Batch, rng: Generator) -> Terms:
+        config, source, real, fake = self.config, batch["source"], batch["target"], outputs["fake"]
         if turn == "discriminator":
             return discriminator_terms(config, self.discriminator, self.accuracy, source, real, fake, rng)
         terms = pixel_terms(config, fake, real, batch)
@@ -104,6 +104,6 @@ class PairedAdversarial(Regime):
     def exported(self) -> Mapping[str, nn.Module]:
         return {"forward": self.generator}
 
-    def watch(self, graph: Graph) -> dict[str, float]:
+    def watch(self, outputs: Outputs) -> dict[str, float]:
         """How often the discriminator is right."""
         return self.accuracy.numbers()

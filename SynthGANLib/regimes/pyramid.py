@@ -12,7 +12,7 @@ from torch import Generator, Tensor, nn
 from SynthGANLib.losses.adversarial import discriminator_loss, generator_loss
 from SynthGANLib.networks.image_discriminators import PyramidDiscriminator
 from SynthGANLib.networks.pyramid import PyramidGenerator, laplacian_pyramid, reconstruct
-from SynthGANLib.regimes.base import Batch, Graph, Regime, Terms, noise
+from SynthGANLib.regimes.base import Batch, Outputs, Regime, Terms, noise
 from SynthGANLib.regimes.verdict import Accuracy
 
 
@@ -54,21 +54,21 @@ class Pyramid(Regime):
         """(B, code) standard normal numbers."""
         return noise((batch["target"].shape[0], self.config.code), batch["target"], rng)
 
-    def graph(self, batch: Batch, rng: Generator) -> Graph:
+    def forward(self, batch: Batch, rng: Generator) -> Outputs:
         parts = laplacian_pyramid(batch["target"], self.count)
         images = reconstruct(parts)
-        graph = {"real_0": parts[0], "fake_0": cast(Tensor, self.generator.coarse(self.code(batch, rng)))}
+        outputs = {"real_0": parts[0], "fake_0": cast(Tensor, self.generator.coarse(self.code(batch, rng)))}
         for level in range(1, self.count + 1):
             enlarged = self.generator.enlarge(images[level - 1], level)
             residual = self.generator.residual(level, enlarged, rng)
-            graph[f"real_{level}"] = torch.cat([parts[level], enlarged], 1)
-            graph[f"fake_{level}"] = torch.cat([residual, enlarged], 1)
-        return graph
+            outputs[f"real_{level}"] = torch.cat([parts[level], enlarged], 1)
+            outputs[f"fake_{level}"] = torch.cat([residual, enlarged], 1)
+        return outputs
 
-    def loss(self, turn: str, graph: Graph, batch: Batch, rng: Generator) -> Terms:
+    def loss(self, turn: str, outputs: Outputs, batch: Batch, rng: Generator) -> Terms:
         terms: Terms = {}
         for level in range(self.count + 1):
-            real, fake = graph[f"real_{level}"], graph[f"fake_{level}"]
+            real, fake = outputs[f"real_{level}"], outputs[f"fake_{level}"]
             if turn == "generator":
                 terms[f"adversarial_{level}"] = generator_loss(self.discriminator.judge(level, fake), self.config.mode)
             else:
@@ -84,7 +84,7 @@ class Pyramid(Regime):
     def exported(self) -> Mapping[str, nn.Module]:
         return {"forward": self.generator}
 
-    def watch(self, graph: Graph) -> dict[str, float]:
+    def watch(self, outputs: Outputs) -> dict[str, float]:
         """How often the discriminator is right."""
         return self.accuracy.numbers()
 
@@ -95,7 +95,7 @@ class JointPyramid(Pyramid):
     The discriminator is one without `conditional`.
     """
 
-    def graph(self, batch: Batch, rng: Generator) -> Graph:
+    def forward(self, batch: Batch, rng: Generator) -> Outputs:
         reals = reconstruct(laplacian_pyramid(batch["target"], self.count))
         fakes = self.generator.images(self.code(batch, rng), rng)
         return {f"real_{level}": image for level, image in enumerate(reals)} | {

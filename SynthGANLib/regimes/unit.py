@@ -16,7 +16,7 @@ from SynthGANLib.losses.pixel import l1, l2
 from SynthGANLib.losses.precision import in_float32
 from SynthGANLib.networks.unit import PaperUnit, UnitTranslator
 from SynthGANLib.regimes.adversary import vgg_of
-from SynthGANLib.regimes.base import Batch, Graph, Regime, Terms, noise
+from SynthGANLib.regimes.base import Batch, Outputs, Regime, Terms, noise
 from SynthGANLib.regimes.verdict import Accuracy
 
 
@@ -73,7 +73,7 @@ class Unit(Regime):
         self.vgg = vgg_of(networks, config.vgg, wanted=bool(config.perceptual))
         self.accuracy = Accuracy()
 
-    def graph(self, batch: Batch, rng: Generator) -> Graph:
+    def forward(self, batch: Batch, rng: Generator) -> Outputs:
         unit = self.generator
         code_a, code_b = unit.encode_a(batch["source"]), unit.encode_b(batch["target"])
         noisy_a, noisy_b = _noisy(code_a, rng), _noisy(code_b, rng)
@@ -92,12 +92,12 @@ class Unit(Regime):
             "back_b": unit.decode_b(_noisy(again_b, rng)),
         }
 
-    def loss(self, turn: str, graph: Graph, batch: Batch, rng: Generator) -> Terms:
+    def loss(self, turn: str, outputs: Outputs, batch: Batch, rng: Generator) -> Terms:
         config = self.config
         terms: Terms = {}
         sides = {"a": (self.discriminator_a, batch["source"]), "b": (self.discriminator_b, batch["target"])}
         for name, (discriminator, real) in sides.items():
-            fake = graph[f"fake_{name}"]
+            fake = outputs[f"fake_{name}"]
             if turn == "discriminators":
                 logits = discriminator(real), discriminator(fake.detach())
                 self.accuracy.look(*logits, config.mode, name)
@@ -105,15 +105,15 @@ class Unit(Regime):
             else:
                 game = generator_loss(discriminator(fake), config.mode)
                 terms[f"adversarial_{name}"] = config.adversarial * game
-                terms[f"within_{name}"] = config.within * l1(graph[f"within_{name}"], real)
-                terms[f"cycle_{name}"] = config.cycle * l1(graph[f"back_{name}"], real)
-                terms[f"code_{name}"] = config.code * unit_kl(graph[f"code_{name}"])
-                terms[f"cycle_code_{name}"] = config.cycle_code * unit_kl(graph[f"again_{name}"])
+                terms[f"within_{name}"] = config.within * l1(outputs[f"within_{name}"], real)
+                terms[f"cycle_{name}"] = config.cycle * l1(outputs[f"back_{name}"], real)
+                terms[f"code_{name}"] = config.code * unit_kl(outputs[f"code_{name}"])
+                terms[f"cycle_code_{name}"] = config.cycle_code * unit_kl(outputs[f"again_{name}"])
         if turn == "generator" and self.vgg is not None:
             for name, origin in (("a", batch["target"]), ("b", batch["source"])):
                 with torch.no_grad():
                     wanted = self.vgg(origin)[-1]
-                distance = feature_distance(self.vgg(graph[f"fake_{name}"])[-1], wanted)
+                distance = feature_distance(self.vgg(outputs[f"fake_{name}"])[-1], wanted)
                 terms[f"perceptual_{name}"] = config.perceptual * distance
         return terms
 
@@ -123,7 +123,7 @@ class Unit(Regime):
     def exported(self) -> Mapping[str, nn.Module]:
         return {"forward": self.generator, "backward": self.generator.reverse()}
 
-    def watch(self, graph: Graph) -> dict[str, float]:
+    def watch(self, outputs: Outputs) -> dict[str, float]:
         """How often the discriminators are right."""
         return self.accuracy.numbers()
 

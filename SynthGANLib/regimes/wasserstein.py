@@ -13,7 +13,7 @@ from torch import Generator, Tensor, nn
 
 from SynthGANLib.losses.adversarial import discriminator_loss, generator_loss
 from SynthGANLib.losses.penalty import clip_weights, gradient_penalty
-from SynthGANLib.regimes.base import Batch, Graph, Regime, Terms, noise
+from SynthGANLib.regimes.base import Batch, Outputs, Regime, Terms, noise
 from SynthGANLib.regimes.verdict import logits_of
 
 
@@ -101,7 +101,7 @@ class Wasserstein(Regime):
         """The critic's value of `x`."""
         return logits_of(self.critic(x, batch["label"]) if self.config.labelled else self.critic(x))
 
-    def graph(self, batch: Batch, rng: Generator) -> Graph:
+    def forward(self, batch: Batch, rng: Generator) -> Outputs:
         if self.config.clip:
             clip_weights(self.critic, self.config.clip)  # the first weights, too
         real = batch["target"]
@@ -109,12 +109,12 @@ class Wasserstein(Regime):
         given = (batch["label"],) if self.config.labelled else ()
         return {"fake": self.generator(code, *given)}
 
-    def loss(self, turn: str, graph: Graph, batch: Batch, rng: Generator) -> Terms:
+    def loss(self, turn: str, outputs: Outputs, batch: Batch, rng: Generator) -> Terms:
         if turn == "generator":
-            return {"adversarial": generator_loss(self.value(graph["fake"], batch), "wgan")}
-        real, fake = batch["target"], graph["fake"].detach()
+            return {"adversarial": generator_loss(self.value(outputs["fake"], batch), "wgan")}
+        real, fake = batch["target"], outputs["fake"].detach()
         estimate = discriminator_loss(self.value(real, batch), self.value(fake, batch), "wgan")
-        graph["distance"] = -estimate.detach()
+        outputs["distance"] = -estimate.detach()
         terms = {"critic": estimate}
         if self.config.penalty:
             slope = gradient_penalty(lambda x: self.value(x, batch), real, fake, rng)
@@ -126,11 +126,11 @@ class Wasserstein(Regime):
             clip_weights(self.critic, self.config.clip)
 
     def predict(self, batch: Batch, rng: Generator) -> Tensor:
-        return self.graph(batch, rng)["fake"]
+        return self.forward(batch, rng)["fake"]
 
     def exported(self) -> Mapping[str, nn.Module]:
         return {"forward": self.generator}
 
-    def watch(self, graph: Graph) -> dict[str, float]:
+    def watch(self, outputs: Outputs) -> dict[str, float]:
         """The critic's estimate of the distance, which falls as the images improve."""
-        return {"distance": float(graph["distance"])} if "distance" in graph else {}
+        return {"distance": float(outputs["distance"])} if "distance" in outputs else {}

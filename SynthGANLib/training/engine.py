@@ -18,7 +18,7 @@ from SynthGANLib.errors import InputError
 from SynthGANLib.files import NotWrittenError, write_whole
 from SynthGANLib.inference.devices import resolve_device
 from SynthGANLib.recipes.base import Setup
-from SynthGANLib.regimes.base import Batch, Graph, Regime, Terms, sum_of
+from SynthGANLib.regimes.base import Batch, Outputs, Regime, Terms, sum_of
 from SynthGANLib.signals import stop_on_signals
 from SynthGANLib.training import checkpoint
 from SynthGANLib.training.batches import Batches, Feed
@@ -123,10 +123,10 @@ def train(
 
             only(regime, turns)
             with _autocast(world.device, amp):
-                graph = regime.graph(batch, rng)
+                outputs = regime.forward(batch, rng)
             for turn in turns:
                 only(regime, (turn,))
-                terms = _loss(turn, graph, batch, state, amp)
+                terms = _loss(turn, outputs, batch, state, amp)
                 norm = _update(turn, terms, state, setup.clip, world)
                 if norm is None:
                     network = nn.ModuleList(regime.networks(turn))
@@ -143,10 +143,10 @@ def train(
             last = state.step == setup.steps
             stopping = world.any(stop.asked)
             if last or state.step % log_every == 0:
-                watched = _watched(regime, graph)
+                watched = _watched(regime, outputs)
                 reports.scalars(state.step, {**watched, "rate": factor})
                 reports.warn(state.step, watch.look(state.step, watched))
-            del graph, batch
+            del outputs, batch
             due = validator is not None and world.first and (last or state.step % validate_every == 0)
             state.pending = due and stopping
             if validator is not None and due and not stopping:
@@ -174,18 +174,18 @@ def only(regime: Regime, turns: Sequence[str]) -> None:
 class Portioned(Protocol):
     """A regime whose losses fall into parts with separate computations."""
 
-    def portions(self, turn: str, graph: Graph, batch: Batch, rng: Generator) -> Sequence[Callable[[], Terms]]:
+    def portions(self, turn: str, outputs: Outputs, batch: Batch, rng: Generator) -> Sequence[Callable[[], Terms]]:
         """Functions to be called in order, each after the gradients of the one before; together the terms of `loss`."""
 
 
-def _loss(turn: str, graph: Graph, batch: Batch, state: State, amp: str) -> Terms:
+def _loss(turn: str, outputs: Outputs, batch: Batch, state: State, amp: str) -> Terms:
     """The terms of a turn. Of a `Portioned` regime only the last portion's are still to be backpropagated: the
     gradients of the others are in place, what they were computed from is freed, and they are constants of the sum."""
     regime, rng = state.regime, state.rng
     done: Terms = {}
-    portions: Sequence[Callable[[], Terms]] = [lambda: regime.loss(turn, graph, batch, rng)]
+    portions: Sequence[Callable[[], Terms]] = [lambda: regime.loss(turn, outputs, batch, rng)]
     if isinstance(regime, Portioned):
-        portions = regime.portions(turn, graph, batch, rng)
+        portions = regime.portions(turn, outputs, batch, rng)
     *early, last = portions
     state.optimisers[turn].zero_grad(set_to_none=True)
     for portion in early:
@@ -229,9 +229,9 @@ def _norm(gradients: list[Tensor], like: Tensor) -> Tensor:
     return norms
 
 
-def _watched(regime: Regime, graph: Graph) -> dict[str, float]:
+def _watched(regime: Regime, outputs: Outputs) -> dict[str, float]:
     with torch.no_grad():
-        return dict(regime.watch(graph))
+        return dict(regime.watch(outputs))
 
 
 def _validate(out: Path, state: State, validator: Validator, reports: Reports) -> None:

@@ -151,10 +151,10 @@ def run_ours(recipe: str, threads: int, size: int, amp: str) -> dict[str, float]
     found: dict[str, float] = {}
 
     class Timed(kind):
-        def graph(self, batch: Any, rng: Any) -> Any:
+        def forward(self, batch: Any, rng: Any) -> Any:
             if self.step >= WARM:
                 began.append(now())
-            return super().graph(batch, rng)
+            return super().forward(batch, rng)
 
         def after(self, turn: str) -> None:
             super().after(turn)

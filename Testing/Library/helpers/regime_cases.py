@@ -333,10 +333,10 @@ class Loop:
         regime.step = self.step
         turns = regime.turns(self.step)
         self.only(*turns)
-        graph = regime.graph(batch, rng)
+        outputs = regime.forward(batch, rng)
         for turn in turns:
             self.only(turn)
-            terms = regime.loss(turn, graph, batch, rng)
+            terms = regime.loss(turn, outputs, batch, rng)
             self.before(turn)
             self.optimisers[turn].zero_grad(set_to_none=True)
             sum_of(terms).backward()
@@ -347,7 +347,7 @@ class Loop:
             self.terms[turn] = {name: float(term.detach()) for name, term in terms.items()}
         self.turns += turns
         self.step += 1
-        return graph
+        return outputs
 
     def run(self, case: Case, steps: int, data: Generator, rng: Generator) -> None:
         for _ in range(steps):

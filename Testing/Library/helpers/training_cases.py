@@ -13,7 +13,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from SynthGANLib.recipes.base import Net, Optimiser, Setup
-from SynthGANLib.regimes.base import Batch, Graph, Regime, Terms, noise
+from SynthGANLib.regimes.base import Batch, Outputs, Regime, Terms, noise
 from SynthGANLib.training.engine import Outcome, train
 
 CHILD = Path(__file__).with_name("training_child.py")
@@ -103,12 +103,12 @@ class ToyGan(Regime):
         self.images: list[Tensor] = []
         self.register_buffer("seen", torch.zeros((), dtype=torch.int64))
 
-    def graph(self, batch: Batch, rng: Generator) -> Graph:
+    def forward(self, batch: Batch, rng: Generator) -> Outputs:
         source = batch["source"]
         return {"fake": self.generator(source + self.config.noise * noise(tuple(source.shape), source, rng))}
 
-    def loss(self, turn: str, graph: Graph, batch: Batch, rng: Generator) -> Terms:
-        fake, real = graph["fake"], batch["target"]
+    def loss(self, turn: str, outputs: Outputs, batch: Batch, rng: Generator) -> Terms:
+        fake, real = outputs["fake"], batch["target"]
         if turn == "generator":
             game = (self.discriminator(fake) - 1).square().mean()
             return {"adversarial": game, "l1": self.config.l1 * (fake - real).abs().mean()}
@@ -149,11 +149,11 @@ class ToyLine(Regime):
         super().__init__()
         self.line = networks["line"]
 
-    def graph(self, batch: Batch, rng: Generator) -> Graph:
+    def forward(self, batch: Batch, rng: Generator) -> Outputs:
         return {"fake": self.line(batch["source"])}
 
-    def loss(self, turn: str, graph: Graph, batch: Batch, rng: Generator) -> Terms:
-        return {"l2": (graph["fake"] - batch["target"]).square().mean()}
+    def loss(self, turn: str, outputs: Outputs, batch: Batch, rng: Generator) -> Terms:
+        return {"l2": (outputs["fake"] - batch["target"]).square().mean()}
 
     def predict(self, batch: Batch, rng: Generator) -> Tensor:
         return self.line(batch["source"])

@@ -59,8 +59,8 @@ def test_there_and_back_is_half_as_wrong_and_what_lies_between_looks_like_the_ot
     for regime in (run.before, run.after):
         regime.step = 0  # MR-GAN's unpaired one
         with torch.no_grad():
-            graph = regime.graph(run.held, dice())
-            cycle.append(sum(error(graph[f"back_{d}"], run.held[s]) for d, s in (("a", "source"), ("b", "target"))))
+            outputs = regime.forward(run.held, dice())
+            cycle.append(sum(error(outputs[f"back_{d}"], run.held[s]) for d, s in (("a", "source"), ("b", "target"))))
             levels = [
                 (regime.exported()[way](given).flatten().sort().values - wanted.flatten().sort().values).abs().mean()
                 for way, (given, wanted) in ways(run).items()
@@ -81,7 +81,7 @@ def right(run: Run) -> float:
     run.after.step = 0
     for maker in (run.before, run.after):
         with torch.no_grad():
-            run.after.loss(turn, maker.graph(run.held, dice()), run.held, dice())
+            run.after.loss(turn, maker.forward(run.held, dice()), run.held, dice())
         watched = run.after.watch({})
         shares.append((watched["real_accuracy"] + watched["fake_accuracy"]) / 2)
     return max(shares)
@@ -90,7 +90,7 @@ def right(run: Run) -> float:
 def test_the_likelihood_of_the_flow_rises(tmp_path):
     run = trained("dual-glow", tmp_path)
     with torch.no_grad():
-        before, after = (regime.graph(run.held, dice())["target_bits"].mean() for regime in (run.before, run.after))
+        before, after = (regime.forward(run.held, dice())["target_bits"].mean() for regime in (run.before, run.after))
     assert float(after) < float(before) - 1
 
 
@@ -99,10 +99,10 @@ def test_what_is_missing_is_filled_in_better_than_by_a_constant(tmp_path):
     check_finite(run)
     image = run.held["target"]
     with torch.no_grad():
-        graph = run.after.graph(run.held, dice())
-    hole = graph["hole"].expand_as(image)
+        outputs = run.after.forward(run.held, dice())
+    hole = outputs["hole"].expand_as(image)
     flat = (image[hole] - image[hole].median()).abs().mean()
-    assert float((graph["fake"] - image)[hole].abs().mean()) < 0.9 * float(flat)
+    assert float((outputs["fake"] - image)[hole].abs().mean()) < 0.9 * float(flat)
 
 
 def test_a_retina_comes_through_its_code(tmp_path):
@@ -115,9 +115,9 @@ def test_a_retina_comes_through_its_code(tmp_path):
     vessels, photograph = run.held["source"], run.held["target"]
     assert set(vessels.unique().tolist()) == {0.0, 1.0}
     with torch.no_grad():
-        logits = [regime.graph(run.held, dice())["mask_logits"] for regime in (run.before, run.after)]
+        logits = [regime.forward(run.held, dice())["mask_logits"] for regime in (run.before, run.after)]
         before, after = (float(F.binary_cross_entropy_with_logits(one, vessels)) for one in logits)
-        image = run.after.graph(run.held, dice())["fake"]
+        image = run.after.forward(run.held, dice())["fake"]
     flat = torch.full_like(vessels, float(torch.logit(vessels.mean())))
     assert after < 0.7 * before
     assert after < float(F.binary_cross_entropy_with_logits(flat, vessels))

@@ -107,14 +107,14 @@ def test_each_turn_changes_its_networks_and_no_others(entry):
     reached = set[str]()
     for step in sorted({*steps_with_every_turn(regime), *LATER.get(entry.name, [])}):
         regime.step = step
-        graph = regime.graph(batch, rng)
+        outputs = regime.forward(batch, rng)
         for turn in regime.turns(step):
             own = regime.parameters_of(turn)
             others = [p for name in regime.groups if name != turn for p in regime.parameters_of(name)]
             before, untouched = [p.detach().clone() for p in own], [p.detach().clone() for p in others]
             for parameter in others:
                 parameter.requires_grad_(False)
-            total = sum_of(regime.loss(turn, graph, batch, rng))
+            total = sum_of(regime.loss(turn, outputs, batch, rng))
             assert torch.isfinite(total), turn
             optimiser = torch.optim.SGD(own, lr=0.1)
             regime.zero_grad(set_to_none=True)

@@ -89,13 +89,13 @@ def test_pan_plays_with_absolute_errors_and_a_cycle_of_weight_one() -> None:
     regime = cycle.Cycle(nets | {f"discriminator_{domain}": Constant(0.5) for domain in "ab"}, setup.config).eval()
     rng = drawn(0)
     batch = {name: 2 * torch.rand(1, 1, 8, 8, 8, generator=rng) - 1 for name in ("source", "target")}
-    graph = regime.graph(batch, rng)
-    judged = regime.loss("discriminators", graph, batch, rng)
+    outputs = regime.forward(batch, rng)
+    judged = regime.loss("discriminators", outputs, batch, rng)
     assert [float(term.detach()) for term in judged.values()] == pytest.approx([0.25, 0.25])
-    made = regime.loss("generators", graph, batch, rng)
+    made = regime.loss("generators", outputs, batch, rng)
     assert float(made["adversarial_a"].detach()) == pytest.approx(0.5)
     assert float(made["cycle_a"].detach()) == pytest.approx(
-        float((graph["back_a"] - batch["source"]).detach().abs().mean())
+        float((outputs["back_a"] - batch["source"]).detach().abs().mean())
     )
     assert not any(name.startswith("identity") for name in made)
 

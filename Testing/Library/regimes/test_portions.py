@@ -38,7 +38,7 @@ def engine_step(state: State, batch: dict[str, Tensor]) -> dict[str, dict[str, T
     regime, found = state.regime, {}
     turns = regime.turns(0)
     engine.only(regime, turns)
-    graph = regime.graph(batch, state.rng)
+    outputs = regime.forward(batch, state.rng)
     for turn in turns:
 
         def keep(*_: Any, turn: str = turn) -> None:
@@ -47,7 +47,7 @@ def engine_step(state: State, batch: dict[str, Tensor]) -> dict[str, dict[str, T
 
         hook = state.optimisers[turn].register_step_pre_hook(keep)
         engine.only(regime, (turn,))
-        terms = engine._loss(turn, graph, batch, state, "none")
+        terms = engine._loss(turn, outputs, batch, state, "none")
         assert engine._update(turn, terms, state, 0.0, WORLD) is not None
         hook.remove()
     return found
@@ -89,12 +89,12 @@ def test_portions_give_the_terms_and_gradients_of_the_whole(gradient: float) -> 
     batch = {name: image.double() for name, image in images(drawn(1), "source", "target").items()}
     rng = drawn(2)
     engine.only(regime, ("generators",))
-    whole = regime.loss("generators", regime.graph(batch, rng), batch, rng)
+    whole = regime.loss("generators", regime.forward(batch, rng), batch, rng)
     sum_of(whole).backward()
     expected = gradients_of(regime)
     regime.zero_grad()
-    graph, terms = regime.graph(batch, rng), {}
-    portions = regime.portions("generators", graph, batch, rng)
+    outputs, terms = regime.forward(batch, rng), {}
+    portions = regime.portions("generators", outputs, batch, rng)
     assert len(portions) == 4
     for portion in portions:
         part = portion()
@@ -114,11 +114,11 @@ def test_mixed_steps_are_whole_or_in_portions_with_the_same_gradients(step: int)
     batch = {name: image.double() for name, image in CASES["mixed"].batch(drawn(1)).items()}
     regime.step = step
     engine.only(regime, ("generators",))
-    sum_of(regime.loss("generators", regime.graph(batch, drawn(2)), batch, drawn(2))).backward()
+    sum_of(regime.loss("generators", regime.forward(batch, drawn(2)), batch, drawn(2))).backward()
     expected = gradients_of(regime)
     regime.zero_grad()
-    graph = regime.graph(batch, drawn(2))
-    portions = regime.portions("generators", graph, batch, drawn(2))
+    outputs = regime.forward(batch, drawn(2))
+    portions = regime.portions("generators", outputs, batch, drawn(2))
     assert len(portions) == (1 if step else 2)
     for portion in portions:
         sum_of(portion()).backward()
@@ -155,9 +155,9 @@ def _held(regime: Regime, batch: dict[str, Tensor], portioned: bool) -> int:
     rng = drawn(2)
     engine.only(regime, ("generators",))
     with torch.autograd.graph.saved_tensors_hooks(kept.pack, lambda holder: holder.box[0]):
-        graph = regime.graph(batch, rng)
-        whole = [lambda: regime.loss("generators", graph, batch, rng)]
-        parts: Any = regime.portions("generators", graph, batch, rng) if portioned else whole  # type: ignore[attr-defined]
+        outputs = regime.forward(batch, rng)
+        whole = [lambda: regime.loss("generators", outputs, batch, rng)]
+        parts: Any = regime.portions("generators", outputs, batch, rng) if portioned else whole  # type: ignore[attr-defined]
         for part in parts:
             sum_of(part()).backward()
     regime.zero_grad()
@@ -179,11 +179,11 @@ def test_images_of_a_step_go_with_it() -> None:
     batch = images(drawn(1), "source", "target")
     gc.disable()
     try:
-        graph = regime.graph(batch, drawn(2))
-        regime.loss("generators", graph, batch, drawn(2))
-        assert set(graph) == {f"{name}_{domain}" for name in ("fake", "back", "same") for domain in "ab"}
-        gone = weakref.ref(graph["back_a"])
-        del graph
+        outputs = regime.forward(batch, drawn(2))
+        regime.loss("generators", outputs, batch, drawn(2))
+        assert set(outputs) == {f"{name}_{domain}" for name in ("fake", "back", "same") for domain in "ab"}
+        gone = weakref.ref(outputs["back_a"])
+        del outputs
         assert gone() is None
     finally:
         gc.enable()

@@ -144,9 +144,9 @@ def test_terms_are_float32_scalars_also_under_bf16(case: Case) -> None:
     for step in range(4):
         regime.step = step
         with torch.autocast("cpu", torch.bfloat16):
-            graph = regime.graph(batch, rng)
+            outputs = regime.forward(batch, rng)
             for turn in regime.turns(step):
-                terms = regime.loss(turn, graph, batch, rng)
+                terms = regime.loss(turn, outputs, batch, rng)
                 assert {(t.dtype, t.shape) for t in terms.values()} == {(torch.float32, torch.Size([]))}
                 assert bool(torch.isfinite(sum_of(terms)))
 
@@ -184,9 +184,9 @@ def test_what_is_needed_is_what_is_read(case: Case) -> None:
     batch = Read(case.batch(drawn(21)))
     for step in range(4):
         regime.step = step
-        graph = regime.graph(batch, rng)
+        outputs = regime.forward(batch, rng)
         for turn in regime.turns(step):
-            regime.loss(turn, graph, batch, rng)
+            regime.loss(turn, outputs, batch, rng)
     assert read == set(regime.needs)
 
 
@@ -228,8 +228,8 @@ def test_unpaired_training_halves_the_cycle_error() -> None:
 
     def error() -> float:
         held = blobs(drawn(3), 32)
-        graph = regime.graph(held, rng)
-        return _mae(graph["back_a"], held["source"]) + _mae(graph["back_b"], held["target"])
+        outputs = regime.forward(held, rng)
+        return _mae(outputs["back_a"], held["source"]) + _mae(outputs["back_b"], held["target"])
 
     before = error()
     for _ in range(150):

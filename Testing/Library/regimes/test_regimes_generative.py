@@ -20,7 +20,7 @@ from SynthGANLib.regimes.wasserstein import EVERY_STEP, CriticSchedule
 
 
 def terms_of(regime: Regime, turn: str, batch: Batch) -> dict[str, Tensor]:
-    return regime.loss(turn, regime.graph(batch, drawn(0)), batch, drawn(1))
+    return regime.loss(turn, regime.forward(batch, drawn(0)), batch, drawn(1))
 
 
 class Line(nn.Module):
@@ -135,7 +135,7 @@ def test_weights_are_clipped_after_the_critics_step_and_not_the_generators() -> 
     regime: Any = loop.regime
     with torch.no_grad():
         next(regime.critic.parameters()).fill_(7.0)
-    regime.graph(CASES["wgan"].batch(data), rng)
+    regime.forward(CASES["wgan"].batch(data), rng)
     assert max(float(p.detach().abs().max()) for p in regime.critic.parameters()) <= LIMIT, "before the first step, too"
     for _ in range(4):
         loop.take(CASES["wgan"].batch(data), rng)
@@ -154,9 +154,9 @@ def critic_of(shift: float, std: float, steps: int, config: wasserstein.Wasserst
     found = []
     for step in range(steps):
         real = std * torch.randn(64, 2, generator=data) + torch.tensor([shift, 0.0])
-        graph = loop.take({"target": real}, rng)
+        outputs = loop.take({"target": real}, rng)
         if step >= steps - 20:
-            found.append(regime.watch(graph)["distance"])
+            found.append(regime.watch(outputs)["distance"])
     assert set(loop.turns) == {"critic"}
     return sum(found) / len(found)
 
@@ -200,13 +200,13 @@ def test_the_energy_of_real_images_falls_below_that_of_generated_ones(order: str
     regime = autoregressive.Autoregressive(nets, config)
     loop, data, rng = Loop(regime, 2e-3), drawn(1), drawn(2)
     for _ in range(150):
-        graph = loop.take(smooth(data), rng)
+        outputs = loop.take(smooth(data), rng)
     assert set(loop.turns) == {"discriminator"}
     held = smooth(drawn(3), 64)
     with torch.no_grad():
         real, fake = regime.energy(held["target"]), regime.energy(regime.predict(held, rng))
     assert float(real.mean()) < 0.5 * float(fake.mean())
-    assert regime.watch(graph)["gap"] > 0
+    assert regime.watch(outputs)["gap"] > 0
     assert regime.turns(150) == ("discriminator", "generator")
 
 
@@ -230,10 +230,10 @@ def test_growth_by_the_images_seen() -> None:
     loop, data, rng = Loop(regime), drawn(1), drawn(2)
     seen = []
     for _ in range(14):
-        graph = loop.take(images(data, "target"), rng)
-        watched = regime.watch(graph)
+        outputs = loop.take(images(data, "target"), rng)
+        watched = regime.watch(outputs)
         seen.append((watched["level"], watched["alpha"]))
-        assert graph["fake"].shape == graph["real"].shape == (2, 1, *[4 * 2 ** int(watched["level"])] * 2)
+        assert outputs["fake"].shape == outputs["real"].shape == (2, 1, *[4 * 2 ** int(watched["level"])] * 2)
     assert seen == [(0, 1.0)] + [(1, pytest.approx(k / 10)) for k in range(10)] + [(1, 1.0)] * 3
     assert int(regime.state_dict()["images_seen"]) == 28
 
@@ -281,12 +281,12 @@ def test_levels_learn_apart_in_lapgan_and_together_in_ddgan() -> None:
 def test_real_sides_of_the_pyramids() -> None:
     batch = images(drawn(0), "target", extent=16)
     parts = laplacian_pyramid(batch["target"], 1)
-    apart = CASES["lapgan"].made(0).graph(batch, drawn(0))
+    apart = CASES["lapgan"].made(0).forward(batch, drawn(0))
     assert torch.equal(apart["real_0"], parts[0])
     assert torch.equal(apart["real_1"][:, :1], parts[1])
     assert torch.allclose(apart["real_1"].sum(1, keepdim=True), batch["target"], atol=1e-6)  # residual + enlarged
     assert torch.equal(apart["fake_1"][:, 1:], apart["real_1"][:, 1:])
-    joint = CASES["ddgan"].made(0).graph(batch, drawn(0))
+    joint = CASES["ddgan"].made(0).forward(batch, drawn(0))
     assert all(torch.equal(joint[f"real_{i}"], image) for i, image in enumerate(reconstruct(parts)))
     nets: Any = {"generator": CASES["lapgan"].made(0).generator, "discriminator": _OneLevel()}
     with pytest.raises(ValueError, match="makes 2 levels, the discriminator judges 1"):
@@ -306,20 +306,20 @@ def test_the_photograph_teaches_the_autoencoder() -> None:
     case = CASES["retina"]
     regime: Any = case.made(0)
     batch = case.batch(drawn(1))
-    graph = regime.graph(batch, drawn(0))
-    terms = regime.loss("generator", graph, batch, drawn(1))
+    outputs = regime.forward(batch, drawn(0))
+    terms = regime.loss("generator", outputs, batch, drawn(1))
     encoder = next(regime.autoencoder.encoder.parameters())
     (slope,) = torch.autograd.grad(terms["l1"], encoder, retain_graph=True)
     assert float(slope.abs().sum()) > 0
-    logits, mask = graph["mask_logits"], batch["source"]
+    logits, mask = outputs["mask_logits"], batch["source"]
     cross = -(mask * torch.sigmoid(logits).log() + (1 - mask) * torch.sigmoid(-logits).log()).mean()
     assert float(terms["vessels"].detach()) == pytest.approx(100 * float(cross.detach()), rel=1e-4)
-    assert torch.equal(graph["mask"], torch.sigmoid(logits))
+    assert torch.equal(outputs["mask"], torch.sigmoid(logits))
     assert torch.isfinite(retina.cross_entropy(torch.tensor([500.0]), torch.tensor([0.0])))
-    regime.loss("discriminator", graph, batch, drawn(1))
+    regime.loss("discriminator", outputs, batch, drawn(1))
     real, fake = regime.discriminator.shown[-2:]
     assert torch.equal(real, torch.cat([batch["source"], batch["target"]], 1))
-    assert torch.equal(fake, torch.cat([graph["mask"], graph["fake"]], 1))
+    assert torch.equal(fake, torch.cat([outputs["mask"], outputs["fake"]], 1))
 
 
 class _Codes(nn.Module):
@@ -372,9 +372,9 @@ def test_bits_of_the_flow_are_weighted_and_fall() -> None:
     )
     before = loop.terms["generator"]["target_bits"]
     for _ in range(60):
-        graph = loop.take(batch(), rng)
+        outputs = loop.take(batch(), rng)
     assert loop.terms["generator"]["target_bits"] < before - 0.3
-    assert regime.watch(graph)["least_logdet"] == pytest.approx(0, abs=0.5)  # orthogonal at the start
+    assert regime.watch(outputs)["least_logdet"] == pytest.approx(0, abs=0.5)  # orthogonal at the start
 
 
 def test_decoders_of_the_library_are_trained_as_gans() -> None:

@@ -151,11 +151,11 @@ class Spy(ToyGan):
             for name in ("generator", "discriminator")
         }
 
-    def loss(self, turn, graph, batch, rng):
+    def loss(self, turn, outputs, batch, rng):
         self.before = self.snapshot()
         self.wanting.append((turn, {n.split(".")[0] for n, p in self.named_parameters() if p.requires_grad}))
-        self.precision = graph["fake"].dtype
-        return super().loss(turn, graph, batch, rng)
+        self.precision = outputs["fake"].dtype
+        return super().loss(turn, outputs, batch, rng)
 
     def after(self, turn):
         assert not torch.is_grad_enabled()
@@ -274,8 +274,8 @@ def test_full_disk_does_not_hide_what_became_nan(tmp_path, monkeypatch):
 class Root(ToyLine):
     """A finite loss with an infinite gradient: the root of nothing."""
 
-    def loss(self, turn, graph, batch, rng):
-        return {"root": (0 * graph["fake"]).abs().sum().sqrt()}
+    def loss(self, turn, outputs, batch, rng):
+        return {"root": (0 * outputs["fake"]).abs().sum().sqrt()}
 
 
 def test_gradient_that_is_not_finite_is_told(tmp_path):
