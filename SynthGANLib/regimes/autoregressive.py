@@ -5,7 +5,7 @@ Only the abstract and introduction of the paper could be read: the energies and 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -67,13 +67,14 @@ class Autoregressive(Regime):
         real = batch["target"]
         return {"fake": self.generator(noise((real.shape[0], self.config.code), real, rng))}
 
-    def loss(self, turn: str, outputs: Outputs, batch: Batch, rng: Generator) -> Terms:
+    def loss(self, turn: str, outputs: Outputs, batch: Batch, rng: Generator) -> Iterator[Terms]:
         real, fake, config = batch["target"], outputs["fake"], self.config
         if turn == "generator":
             terms = {"energy": self.energy(fake).float().mean()}
             if self.patch is not None:
                 terms["patch"] = config.patch * generator_loss(logits_of(self.patch(fake)), "lsgan")
-            return terms
+            yield terms
+            return
         fake = fake.detach()
         real_energy, fake_energy = self.energy(real), self.energy(fake)
         outputs["gap"] = (fake_energy.mean() - real_energy.mean()).detach()
@@ -81,7 +82,7 @@ class Autoregressive(Regime):
         if self.patch is not None:
             logits = logits_of(self.patch(real)), logits_of(self.patch(fake))
             terms["patch"] = config.patch * discriminator_loss(*logits, "lsgan")
-        return terms
+        yield terms
 
     def predict(self, batch: Batch, rng: Generator) -> Tensor:
         return self.forward(batch, rng)["fake"]

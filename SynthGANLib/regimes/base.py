@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -29,9 +29,9 @@ class Regime(nn.Module, ABC):
     """Networks as attributes, and how they are trained.
 
     The loop of `SynthGANLib.training` does, for every step: `forward(batch, rng)` once; then for every name in
-    `turns(step)`, in order: gradients on for the networks of `groups[name]` only, `loss(name, graph, batch, rng)`,
-    backward, one step of that group's optimiser, `after(name)`. A turn never appears twice in a step. Every random
-    number comes from `rng`. State beside the networks' (pools, counters) lives in buffers or in
+    `turns(step)`, in order: gradients on for the networks of `groups[name]` only, `loss(name, outputs, batch, rng)`
+    part by part, each with its backward, one step of that group's optimiser, `after(name)`. A turn never appears twice
+    in a step. Every random number comes from `rng`. State beside the networks' (pools, counters) lives in buffers or in
     `get_extra_state`/`set_extra_state` as tensors and plain values, so that a checkpoint holds it.
     """
 
@@ -57,8 +57,13 @@ class Regime(nn.Module, ABC):
         """The forward pass the turns share, with gradients."""
 
     @abstractmethod
-    def loss(self, turn: str, outputs: Outputs, batch: Batch, rng: Generator) -> Terms:
-        """The loss of one turn. Uses what `forward` holds (detached for a discriminator)."""
+    def loss(self, turn: str, outputs: Outputs, batch: Batch, rng: Generator) -> Iterator[Terms]:
+        """Yields the loss of one turn in parts that share no computation.
+
+        The loop backpropagates each part, and frees what it was computed from, before it asks for the next. The loss is
+        the sum of all terms; each name occurs once. Uses `outputs`, which `forward` has returned (detached for a
+        discriminator), and may add to it what later turns of the step need.
+        """
 
     def after(self, turn: str) -> None:
         """What follows the optimiser's step of `turn`, e.g. weight clipping; called without gradients."""

@@ -12,7 +12,7 @@ estimates them. Who runs the cascade gets the stages that were trained on all su
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import cast
 
 import torch
@@ -103,7 +103,7 @@ class StagedCascade(Regime):
         outputs = {name: inner(network, given) for name, network, _ in self.learners(fold)}
         return outputs if fold is None else outputs | {"fold": torch.tensor(fold)}
 
-    def loss(self, turn: str, outputs: Outputs, batch: Batch, rng: Generator) -> Terms:
+    def loss(self, turn: str, outputs: Outputs, batch: Batch, rng: Generator) -> Iterator[Terms]:
         weights = self.config.stages[self.config.stage(self.step)]
         source, real, every = batch["source"], batch["target"], list[Terms]()
         for name, _, judge in self.learners(int(outputs["fold"]) if "fold" in outputs else None):
@@ -116,7 +116,7 @@ class StagedCascade(Regime):
                 game = {} if judge is None else generator_terms(weights, judge, source, real, fake)
                 every.append(terms | game)
         copies = [sum_of(terms) for terms in every[1:]]
-        return every[0] | ({"copies": torch.stack(copies).sum()} if copies else {})
+        yield every[0] | ({"copies": torch.stack(copies).sum()} if copies else {})
 
     def _fold(self, batch: Batch) -> int | None:
         """The fold that all images of the batch are of; None without folds. ValueError for a batch of several."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -38,8 +38,8 @@ class Flow(Regime):
         target, source = flow.log_likelihood(batch["source"], batch["target"], rng)
         return {"target_bits": target, "source_bits": source}
 
-    def loss(self, turn: str, outputs: Outputs, batch: Batch, rng: Generator) -> Terms:
-        return {
+    def loss(self, turn: str, outputs: Outputs, batch: Batch, rng: Generator) -> Iterator[Terms]:
+        yield {
             "target_bits": outputs["target_bits"].float().mean(),
             "source_bits": self.config.source * outputs["source_bits"].float().mean(),
         }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
@@ -85,19 +85,20 @@ class Inpainting(PairedAdversarial):
         outputs = self.hole(batch, rng)
         return outputs | {"fake": self.filled(batch["target"], outputs["hole"])}
 
-    def loss(self, turn: str, outputs: Outputs, batch: Batch, rng: Generator) -> Terms:
+    def loss(self, turn: str, outputs: Outputs, batch: Batch, rng: Generator) -> Iterator[Terms]:
         config, image, hole = self.config, batch["target"], outputs["hole"]
         known = torch.where(hole, torch.zeros_like(image), image)
         source, real, fake = (self.seen(x, outputs) for x in (known, image, outputs["fake"]))
         if turn == "discriminator":
-            return discriminator_terms(config, self.discriminator, self.accuracy, source, real, fake, rng)
+            yield discriminator_terms(config, self.discriminator, self.accuracy, source, real, fake, rng)
+            return
         terms = pixel_terms(config, fake, real, {"weight": self.seen(hole.to(image.dtype), outputs)})
         if config.judged and self.step >= config.pretrain:
             terms |= generator_terms(config, self.discriminator, source, real, fake)
         if self.vgg is not None:
             style, content = style_content(self.vgg, fake, real)
             terms |= {"style": config.style * style, "content": config.content * content}
-        return terms
+        yield terms
 
     def predict(self, batch: Batch, rng: Generator) -> Tensor:
         return self.forward(batch, rng)["fake"]

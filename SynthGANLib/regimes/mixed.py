@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -11,7 +11,7 @@ from torch import Generator, Tensor, nn
 from SynthGANLib.losses.adversarial import discriminator_loss, generator_loss
 from SynthGANLib.losses.pixel import l1
 from SynthGANLib.regimes.base import Batch, Outputs, Terms
-from SynthGANLib.regimes.cycle import Cycle, CycleConfig, cycle_terms
+from SynthGANLib.regimes.cycle import Cycle, CycleConfig
 
 
 @dataclass(frozen=True)
@@ -63,12 +63,13 @@ class Mixed(Cycle):
             outputs["back_b"] = self.generator_ab(outputs["fake_a"])
         return outputs
 
-    def loss(self, turn: str, outputs: Outputs, batch: Batch, rng: Generator) -> Terms:
+    def loss(self, turn: str, outputs: Outputs, batch: Batch, rng: Generator) -> Iterator[Terms]:
         if not self.is_paired(batch):
-            return super().loss(turn, outputs, _singles(batch), rng)
-        if turn == "generators":
-            return self.paired_generators(outputs, batch)
-        return self.paired_discriminators(outputs, batch)
+            yield from super().loss(turn, outputs, _singles(batch), rng)
+        elif turn == "generators":
+            yield self.paired_generators(outputs, batch)
+        else:
+            yield self.paired_discriminators(outputs, batch)
 
     def paired_generators(self, outputs: Outputs, batch: Batch) -> Terms:
         """Each translation beside its source should pass for the partner, and be near it."""
@@ -80,8 +81,8 @@ class Mixed(Cycle):
             terms[f"paired_adversarial_{name}"] = config.paired_adversarial * game
             terms[f"paired_l1_{name}"] = config.paired_l1 * l1(fake, real)
         if config.paired_cycle:
-            cycles = cycle_terms(config.paired_cycle, outputs, a, b)
-            terms |= {f"paired_{name}": term for name, term in cycles.items()}
+            terms["paired_cycle_a"] = config.paired_cycle * l1(outputs["back_a"], a)
+            terms["paired_cycle_b"] = config.paired_cycle * l1(outputs["back_b"], b)
         return terms
 
     def paired_discriminators(self, outputs: Outputs, batch: Batch) -> Terms:

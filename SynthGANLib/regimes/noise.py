@@ -5,7 +5,7 @@ Sources: Goodfellow et al. 2014; Radford et al. 2016; Mirza and Osindero 2014.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from torch import Generator, Tensor, nn
@@ -61,14 +61,15 @@ class Noise(Regime):
         code = noise((real.shape[0], self.config.code), real, rng)
         return {"fake": self.generator(code, *self.given(batch))}
 
-    def loss(self, turn: str, outputs: Outputs, batch: Batch, rng: Generator) -> Terms:
+    def loss(self, turn: str, outputs: Outputs, batch: Batch, rng: Generator) -> Iterator[Terms]:
         given, mode = self.given(batch), self.config.mode
         if turn == "generator":
-            return {"adversarial": generator_loss(logits_of(self.discriminator(outputs["fake"], *given)), mode)}
+            yield {"adversarial": generator_loss(logits_of(self.discriminator(outputs["fake"], *given)), mode)}
+            return
         real = logits_of(self.discriminator(batch["target"], *given))
         fake = logits_of(self.discriminator(outputs["fake"].detach(), *given))
         self.accuracy.look(real, fake, mode)
-        return {"discriminator": discriminator_loss(real, fake, mode, self.config.real_label)}
+        yield {"discriminator": discriminator_loss(real, fake, mode, self.config.real_label)}
 
     def predict(self, batch: Batch, rng: Generator) -> Tensor:
         return self.forward(batch, rng)["fake"]

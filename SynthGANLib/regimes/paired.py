@@ -7,7 +7,7 @@ difference), MedGAN (Armanious 2020: perceptual, style and content terms, three 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import cast
 
@@ -82,17 +82,18 @@ class PairedAdversarial(Regime):
     def forward(self, batch: Batch, rng: Generator) -> Outputs:
         return {"fake": inner(self.generator, batch["source"])}
 
-    def loss(self, turn: str, outputs: Outputs, batch: Batch, rng: Generator) -> Terms:
+    def loss(self, turn: str, outputs: Outputs, batch: Batch, rng: Generator) -> Iterator[Terms]:
         config, source, real, fake = self.config, batch["source"], batch["target"], outputs["fake"]
         if turn == "discriminator":
-            return discriminator_terms(config, self.discriminator, self.accuracy, source, real, fake, rng)
+            yield discriminator_terms(config, self.discriminator, self.accuracy, source, real, fake, rng)
+            return
         terms = pixel_terms(config, fake, real, batch)
         if config.judged and self.step >= config.pretrain:
             terms |= generator_terms(config, self.discriminator, source, real, fake)
         if self.vgg is not None:
             style, content = style_content(self.vgg, fake, centred(real, fake))
             terms |= {"style": config.style * style, "content": config.content * content}
-        return terms
+        yield terms
 
     def after(self, turn: str) -> None:
         if turn == "discriminator" and self.config.clip:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -74,17 +74,18 @@ class Progressive(Regime):
             "alpha": torch.tensor(alpha, dtype=torch.float64),
         }
 
-    def loss(self, turn: str, outputs: Outputs, batch: Batch, rng: Generator) -> Terms:
+    def loss(self, turn: str, outputs: Outputs, batch: Batch, rng: Generator) -> Iterator[Terms]:
         level, alpha = int(outputs["level"]), float(outputs["alpha"])
         real, fake = outputs["real"], outputs["fake"]
         if turn == "generator":
-            return {"adversarial": generator_loss(self.critic(fake, level, alpha), "wgan")}
+            yield {"adversarial": generator_loss(self.critic(fake, level, alpha), "wgan")}
+            return
         fake = fake.detach()
         values = self.critic(real, level, alpha)
         estimate = discriminator_loss(values, self.critic(fake, level, alpha), "wgan")
         outputs["distance"] = -estimate.detach()
         slope = gradient_penalty(lambda x: cast(Tensor, self.critic(x, level, alpha)), real, fake, rng)
-        return {
+        yield {
             "critic": estimate,
             "penalty": self.config.penalty * slope,
             "drift": self.config.drift * drift(values),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import cast
 
@@ -65,7 +65,7 @@ class Pyramid(Regime):
             outputs[f"fake_{level}"] = torch.cat([residual, enlarged], 1)
         return outputs
 
-    def loss(self, turn: str, outputs: Outputs, batch: Batch, rng: Generator) -> Terms:
+    def loss(self, turn: str, outputs: Outputs, batch: Batch, rng: Generator) -> Iterator[Terms]:
         terms: Terms = {}
         for level in range(self.count + 1):
             real, fake = outputs[f"real_{level}"], outputs[f"fake_{level}"]
@@ -76,7 +76,7 @@ class Pyramid(Regime):
                 self.accuracy.look(*logits, self.config.mode, str(level))
                 loss = discriminator_loss(*logits, self.config.mode, self.config.real_label)
                 terms[f"discriminator_{level}"] = loss
-        return terms
+        yield terms
 
     def predict(self, batch: Batch, rng: Generator) -> Tensor:
         return cast(Tensor, self.generator(self.code(batch, rng), rng))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import cast
 
@@ -63,24 +63,25 @@ class Retina(Regime):
         mask = torch.sigmoid(logits)
         return {"code": code, "mask_logits": logits, "mask": mask, "fake": self.renderer(mask)}
 
-    def loss(self, turn: str, outputs: Outputs, batch: Batch, rng: Generator) -> Terms:
+    def loss(self, turn: str, outputs: Outputs, batch: Batch, rng: Generator) -> Iterator[Terms]:
         config, mask, image, code = self.config, batch["source"], batch["target"], outputs["code"]
         pair = torch.cat([outputs["mask"], outputs["fake"]], 1)
         if turn == "generator":
             game = generator_loss(logits_of(self.discriminator(pair)), "vanilla")
             code_game = generator_loss(logits_of(self.code_discriminator(code)), "vanilla")
-            return {
+            yield {
                 "adversarial": config.adversarial * game,
                 "code": config.code * code_game,
                 "vessels": config.vessels * cross_entropy(outputs["mask_logits"], mask),
                 "l1": config.l1 * l1(outputs["fake"], image),
             }
+            return
         real = logits_of(self.discriminator(torch.cat([mask, image], 1)))
         fake = logits_of(self.discriminator(pair.detach()))
         self.accuracy.look(real, fake, "vanilla")
         prior = logits_of(self.code_discriminator(noise(tuple(code.shape), code, rng)))
         encoded = logits_of(self.code_discriminator(code.detach()))
-        return {
+        yield {
             "discriminator": config.discriminator * discriminator_loss(real, fake, "vanilla"),
             "code_discriminator": config.discriminator * discriminator_loss(prior, encoded, "vanilla"),
         }

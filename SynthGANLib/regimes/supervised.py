@@ -6,7 +6,7 @@ frequency bands (FREA-UNet, Emami et al. 2020) besides the output.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
@@ -141,8 +141,8 @@ class Supervised(Regime):
     def forward(self, batch: Batch, rng: Generator) -> Outputs:
         return {"fake": inner(self.generator, batch["source"])}
 
-    def loss(self, turn: str, outputs: Outputs, batch: Batch, rng: Generator) -> Terms:
-        return pixel_terms(self.config, outputs["fake"], batch["target"], batch)
+    def loss(self, turn: str, outputs: Outputs, batch: Batch, rng: Generator) -> Iterator[Terms]:
+        yield pixel_terms(self.config, outputs["fake"], batch["target"], batch)
 
     def predict(self, batch: Batch, rng: Generator) -> Tensor:
         return cast(Tensor, self.generator(batch["source"]))
@@ -160,12 +160,12 @@ class DeeplySupervised(Supervised):
         images = cast(Any, self.generator).tentative(batch["source"])  # k tentative ones and the output
         return {"fake": images[-1]} | {f"tentative_{i}": image for i, image in enumerate(images[:-1], 1)}
 
-    def loss(self, turn: str, outputs: Outputs, batch: Batch, rng: Generator) -> Terms:
-        terms = super().loss(turn, outputs, batch, rng)
+    def loss(self, turn: str, outputs: Outputs, batch: Batch, rng: Generator) -> Iterator[Terms]:
+        terms = pixel_terms(self.config, outputs["fake"], batch["target"], batch)
         for name in [name for name in outputs if name != "fake"]:
             for term, value in pixel_terms(self.config, outputs[name], batch["target"], batch).items():
                 terms[f"{name}_{term}"] = self.config.tentative * value
-        return terms
+        yield terms
 
 
 @in_float32
@@ -190,9 +190,9 @@ class BandSupervised(Supervised):
         low, high = cast(Any, self.generator).parts(batch["source"])
         return {"fake": low + high, "low": low, "high": high}
 
-    def loss(self, turn: str, outputs: Outputs, batch: Batch, rng: Generator) -> Terms:
+    def loss(self, turn: str, outputs: Outputs, batch: Batch, rng: Generator) -> Iterator[Terms]:
         low = blurred(batch["target"], self.config.sigma)
-        return super().loss(turn, outputs, batch, rng) | {
+        yield pixel_terms(self.config, outputs["fake"], batch["target"], batch) | {
             "low": self.config.band * l1(outputs["low"], low),
             "high": self.config.band * l1(outputs["high"], batch["target"] - low),
         }

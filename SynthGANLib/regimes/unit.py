@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import cast
 
@@ -92,7 +92,7 @@ class Unit(Regime):
             "back_b": unit.decode_b(_noisy(again_b, rng)),
         }
 
-    def loss(self, turn: str, outputs: Outputs, batch: Batch, rng: Generator) -> Terms:
+    def loss(self, turn: str, outputs: Outputs, batch: Batch, rng: Generator) -> Iterator[Terms]:
         config = self.config
         terms: Terms = {}
         sides = {"a": (self.discriminator_a, batch["source"]), "b": (self.discriminator_b, batch["target"])}
@@ -115,7 +115,7 @@ class Unit(Regime):
                     wanted = self.vgg(origin)[-1]
                 distance = feature_distance(self.vgg(outputs[f"fake_{name}"])[-1], wanted)
                 terms[f"perceptual_{name}"] = config.perceptual * distance
-        return terms
+        yield terms
 
     def predict(self, batch: Batch, rng: Generator) -> Tensor:
         return cast(Tensor, self.generator(batch["source"]))

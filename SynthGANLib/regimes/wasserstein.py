@@ -6,7 +6,7 @@ Sources: Arjovsky, Chintala, Bottou, ICML 2017 (clipping); Gulrajani et al., Neu
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from torch import Generator, Tensor, nn
@@ -109,9 +109,10 @@ class Wasserstein(Regime):
         given = (batch["label"],) if self.config.labelled else ()
         return {"fake": self.generator(code, *given)}
 
-    def loss(self, turn: str, outputs: Outputs, batch: Batch, rng: Generator) -> Terms:
+    def loss(self, turn: str, outputs: Outputs, batch: Batch, rng: Generator) -> Iterator[Terms]:
         if turn == "generator":
-            return {"adversarial": generator_loss(self.value(outputs["fake"], batch), "wgan")}
+            yield {"adversarial": generator_loss(self.value(outputs["fake"], batch), "wgan")}
+            return
         real, fake = batch["target"], outputs["fake"].detach()
         estimate = discriminator_loss(self.value(real, batch), self.value(fake, batch), "wgan")
         outputs["distance"] = -estimate.detach()
@@ -119,7 +120,7 @@ class Wasserstein(Regime):
         if self.config.penalty:
             slope = gradient_penalty(lambda x: self.value(x, batch), real, fake, rng)
             terms["penalty"] = self.config.penalty * slope
-        return terms
+        yield terms
 
     def after(self, turn: str) -> None:
         if turn == "critic" and self.config.clip:

@@ -9,10 +9,10 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal
 
 import torch
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 
 from SynthGANLib.errors import InputError
 from SynthGANLib.files import NotWrittenError, write_whole
@@ -126,7 +126,7 @@ def train(
                 outputs = regime.forward(batch, rng)
             for turn in turns:
                 only(regime, (turn,))
-                terms = _loss(turn, outputs, batch, state, amp)
+                terms = _backward(turn, outputs, batch, state, amp)
                 norm = _update(turn, terms, state, setup.clip, world)
                 if norm is None:
                     network = nn.ModuleList(regime.networks(turn))
@@ -170,43 +170,32 @@ def only(regime: Regime, turns: Sequence[str]) -> None:
             parameter.requires_grad_(True)
 
 
-@runtime_checkable
-class Portioned(Protocol):
-    """A regime whose losses fall into parts with separate computations."""
+def _backward(turn: str, outputs: Outputs, batch: Batch, state: State, amp: str) -> Terms:
+    """Backpropagate the parts of a turn's loss one after another; its terms without gradients.
 
-    def portions(self, turn: str, outputs: Outputs, batch: Batch, rng: Generator) -> Sequence[Callable[[], Terms]]:
-        """Functions to be called in order, each after the gradients of the one before; together the terms of `loss`."""
-
-
-def _loss(turn: str, outputs: Outputs, batch: Batch, state: State, amp: str) -> Terms:
-    """The terms of a turn. Of a `Portioned` regime only the last portion's are still to be backpropagated: the
-    gradients of the others are in place, what they were computed from is freed, and they are constants of the sum."""
-    regime, rng = state.regime, state.rng
-    done: Terms = {}
-    portions: Sequence[Callable[[], Terms]] = [lambda: regime.loss(turn, outputs, batch, rng)]
-    if isinstance(regime, Portioned):
-        portions = regime.portions(turn, outputs, batch, rng)
-    *early, last = portions
+    What a part was computed from is freed before the next begins.
+    """
+    parts = state.regime.loss(turn, outputs, batch, state.rng)
     state.optimisers[turn].zero_grad(set_to_none=True)
-    for portion in early:
+    done: Terms = {}
+    while True:
         with _autocast(state.device, amp):
-            terms = portion()
-        state.scalers[turn].scale(sum_of(terms)).backward()  # type: ignore[no-untyped-call]
-        done |= {name: value.detach() for name, value in terms.items()}
-    with _autocast(state.device, amp):
-        return {**done, **last()}
+            part = next(parts, None)
+        if part is None:
+            return done
+        state.scalers[turn].scale(sum_of(part)).backward()  # type: ignore[no-untyped-call]
+        done |= {name: term.detach() for name, term in part.items()}
+        del part
 
 
 def _update(turn: str, terms: Terms, state: State, clip: float, world: World) -> Tensor | None:
-    """Backward and one step of a turn's optimiser; returns the gradient's norm, None if it or the loss is not finite.
+    """One step of a turn's optimiser; returns the gradient's norm, None if it or the loss is not finite.
 
     In fp16 a gradient may overflow by the scale of its loss: then the step is left out and the scale halved.
     """
     optimiser, scaler = state.optimisers[turn], state.scalers[turn]
-    total = sum_of(terms)
-    scaler.scale(total).backward()  # type: ignore[no-untyped-call]
     gradients = [p.grad for p in state.regime.parameters_of(turn) if p.grad is not None]
-    loss = total.detach().clone()
+    loss = sum_of(terms).clone()
     world.average([*gradients, loss])
     scaler.unscale_(optimiser)
     norm = _norm(gradients, loss)

@@ -36,7 +36,7 @@ from SynthGANLib.regimes import (
     unit,
     wasserstein,
 )
-from SynthGANLib.regimes.base import Batch, Regime, sum_of
+from SynthGANLib.regimes.base import Batch, Outputs, Regime, Terms, sum_of
 from SynthGANLib.regimes.wasserstein import CriticSchedule
 
 
@@ -309,6 +309,11 @@ CASES: Mapping[str, Case] = {
 }
 
 
+def all_terms(regime: Regime, turn: str, outputs: Outputs, batch: Batch, rng: Generator) -> Terms:
+    """All parts of a turn's loss together."""
+    return {name: term for part in regime.loss(turn, outputs, batch, rng) for name, term in part.items()}
+
+
 class Loop:
     """Trains a regime step by step: gradients and optimisers as the engine has them."""
 
@@ -328,7 +333,7 @@ class Loop:
                 parameter.requires_grad_(True)
 
     def take(self, batch: Batch, rng: Generator) -> dict[str, Tensor]:
-        """One step; returns its graph."""
+        """One step; returns its outputs."""
         regime = self.regime
         regime.step = self.step
         turns = regime.turns(self.step)
@@ -336,7 +341,7 @@ class Loop:
         outputs = regime.forward(batch, rng)
         for turn in turns:
             self.only(turn)
-            terms = regime.loss(turn, outputs, batch, rng)
+            terms = all_terms(regime, turn, outputs, batch, rng)
             self.before(turn)
             self.optimisers[turn].zero_grad(set_to_none=True)
             sum_of(terms).backward()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -107,14 +107,15 @@ class ToyGan(Regime):
         source = batch["source"]
         return {"fake": self.generator(source + self.config.noise * noise(tuple(source.shape), source, rng))}
 
-    def loss(self, turn: str, outputs: Outputs, batch: Batch, rng: Generator) -> Terms:
+    def loss(self, turn: str, outputs: Outputs, batch: Batch, rng: Generator) -> Iterator[Terms]:
         fake, real = outputs["fake"], batch["target"]
         if turn == "generator":
             game = (self.discriminator(fake) - 1).square().mean()
-            return {"adversarial": game, "l1": self.config.l1 * (fake - real).abs().mean()}
+            yield {"adversarial": game, "l1": self.config.l1 * (fake - real).abs().mean()}
+            return
         old = self.remembered(fake.detach(), rng)
         self.seen += 1
-        return {
+        yield {
             "discriminator": (self.discriminator(real) - 1).square().mean() + self.discriminator(old).square().mean()
         }
 
@@ -152,8 +153,8 @@ class ToyLine(Regime):
     def forward(self, batch: Batch, rng: Generator) -> Outputs:
         return {"fake": self.line(batch["source"])}
 
-    def loss(self, turn: str, outputs: Outputs, batch: Batch, rng: Generator) -> Terms:
-        return {"l2": (outputs["fake"] - batch["target"]).square().mean()}
+    def loss(self, turn: str, outputs: Outputs, batch: Batch, rng: Generator) -> Iterator[Terms]:
+        yield {"l2": (outputs["fake"] - batch["target"]).square().mean()}
 
     def predict(self, batch: Batch, rng: Generator) -> Tensor:
         return self.line(batch["source"])

@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 from learning_cases import Run, check_finite, constant, dice, error, one_thread, trained  # noqa: F401  # a fixture
+from regime_cases import all_terms
 from torch.nn import functional as F
 
 from SynthGANLib.recipes.registry import RECIPES
@@ -59,10 +60,11 @@ def test_there_and_back_is_half_as_wrong_and_what_lies_between_looks_like_the_ot
     for regime in (run.before, run.after):
         regime.step = 0  # MR-GAN's unpaired one
         with torch.no_grad():
-            outputs = regime.forward(run.held, dice())
-            cycle.append(sum(error(outputs[f"back_{d}"], run.held[s]) for d, s in (("a", "source"), ("b", "target"))))
+            networks, a, b = regime.exported(), run.held["source"], run.held["target"]
+            there, back = networks["forward"], networks["backward"]
+            cycle.append(error(back(there(a)), a) + error(there(back(b)), b))
             levels = [
-                (regime.exported()[way](given).flatten().sort().values - wanted.flatten().sort().values).abs().mean()
+                (networks[way](given).flatten().sort().values - wanted.flatten().sort().values).abs().mean()
                 for way, (given, wanted) in ways(run).items()
             ]
             grey.append(float(sum(levels)))
@@ -81,7 +83,10 @@ def right(run: Run) -> float:
     run.after.step = 0
     for maker in (run.before, run.after):
         with torch.no_grad():
-            run.after.loss(turn, maker.forward(run.held, dice()), run.held, dice())
+            outputs = maker.forward(run.held, dice())
+            for earlier in maker.turns(0)[: maker.turns(0).index(turn)]:
+                all_terms(maker, earlier, outputs, run.held, dice())  # these may leave their images in the outputs
+            all_terms(run.after, turn, outputs, run.held, dice())
         watched = run.after.watch({})
         shares.append((watched["real_accuracy"] + watched["fake_accuracy"]) / 2)
     return max(shares)

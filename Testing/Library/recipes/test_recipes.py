@@ -6,6 +6,7 @@ import copy
 
 import pytest
 import torch
+from regime_cases import all_terms
 
 from SynthGANLib.errors import InputError
 from SynthGANLib.recipes.base import Recipe, Setup
@@ -114,7 +115,7 @@ def test_each_turn_changes_its_networks_and_no_others(entry):
             before, untouched = [p.detach().clone() for p in own], [p.detach().clone() for p in others]
             for parameter in others:
                 parameter.requires_grad_(False)
-            total = sum_of(regime.loss(turn, outputs, batch, rng))
+            total = sum_of(all_terms(regime, turn, outputs, batch, rng))
             assert torch.isfinite(total), turn
             optimiser = torch.optim.SGD(own, lr=0.1)
             regime.zero_grad(set_to_none=True)

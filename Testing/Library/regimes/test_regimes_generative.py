@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from regime_cases import CASES, Constant, Dense, Judge, Loop, Translator, drawn, images
+from regime_cases import CASES, Constant, Dense, Judge, Loop, Translator, all_terms, drawn, images
 from torch import Tensor, nn
 
 from SynthGANLib.networks.autoregressive import AutoregressiveDiscriminator
@@ -20,7 +20,7 @@ from SynthGANLib.regimes.wasserstein import EVERY_STEP, CriticSchedule
 
 
 def terms_of(regime: Regime, turn: str, batch: Batch) -> dict[str, Tensor]:
-    return regime.loss(turn, regime.forward(batch, drawn(0)), batch, drawn(1))
+    return all_terms(regime, turn, regime.forward(batch, drawn(0)), batch, drawn(1))
 
 
 class Line(nn.Module):
@@ -307,7 +307,7 @@ def test_the_photograph_teaches_the_autoencoder() -> None:
     regime: Any = case.made(0)
     batch = case.batch(drawn(1))
     outputs = regime.forward(batch, drawn(0))
-    terms = regime.loss("generator", outputs, batch, drawn(1))
+    terms = all_terms(regime, "generator", outputs, batch, drawn(1))
     encoder = next(regime.autoencoder.encoder.parameters())
     (slope,) = torch.autograd.grad(terms["l1"], encoder, retain_graph=True)
     assert float(slope.abs().sum()) > 0
@@ -316,7 +316,7 @@ def test_the_photograph_teaches_the_autoencoder() -> None:
     assert float(terms["vessels"].detach()) == pytest.approx(100 * float(cross.detach()), rel=1e-4)
     assert torch.equal(outputs["mask"], torch.sigmoid(logits))
     assert torch.isfinite(retina.cross_entropy(torch.tensor([500.0]), torch.tensor([0.0])))
-    regime.loss("discriminator", outputs, batch, drawn(1))
+    all_terms(regime, "discriminator", outputs, batch, drawn(1))
     real, fake = regime.discriminator.shown[-2:]
     assert torch.equal(real, torch.cat([batch["source"], batch["target"]], 1))
     assert torch.equal(fake, torch.cat([outputs["mask"], outputs["fake"]], 1))

@@ -8,7 +8,20 @@ from typing import Any
 
 import pytest
 import torch
-from regime_cases import CASES, MEDGAN, Constant, Judge, Loop, Translator, drawn, images, pair, stages, two_domains
+from regime_cases import (
+    CASES,
+    MEDGAN,
+    Constant,
+    Judge,
+    Loop,
+    Translator,
+    all_terms,
+    drawn,
+    images,
+    pair,
+    stages,
+    two_domains,
+)
 from torch import Tensor, nn
 
 from SynthGANLib.errors import InputError
@@ -30,7 +43,7 @@ def values(terms: dict[str, Tensor]) -> dict[str, float]:
 def one(regime: Regime, turn: str, batch: Batch, step: int = 0) -> tuple[Outputs, dict[str, Tensor]]:
     regime.step = step
     outputs = regime.forward(batch, drawn(0))
-    return outputs, regime.loss(turn, outputs, batch, drawn(1))
+    return outputs, all_terms(regime, turn, outputs, batch, drawn(1))
 
 
 def gradient(network: nn.Module) -> float:
@@ -331,7 +344,7 @@ def test_what_is_not_missing_stays_bit_for_bit(name: str) -> None:
     holed = torch.where(hole, torch.full_like(image["target"], 9.0), image["target"])
     again = regime.forward({"target": holed}, drawn(4))
     assert torch.equal(again["fake"][hole], outputs["fake"][hole]), "the generator saw what is missing"
-    sum_of(regime.loss("generator", outputs, image, drawn(0))).backward()
+    sum_of(all_terms(regime, "generator", outputs, image, drawn(0))).backward()
     assert gradient(regime.generator) > 0  # type: ignore[arg-type]
 
 

@@ -155,7 +155,7 @@ class Spy(ToyGan):
         self.before = self.snapshot()
         self.wanting.append((turn, {n.split(".")[0] for n, p in self.named_parameters() if p.requires_grad}))
         self.precision = outputs["fake"].dtype
-        return super().loss(turn, outputs, batch, rng)
+        yield from super().loss(turn, outputs, batch, rng)
 
     def after(self, turn):
         assert not torch.is_grad_enabled()
@@ -195,18 +195,29 @@ def test_bf16_computes_in_bf16_and_keeps_float32_weights(tmp_path):
         run(setup, tmp_path / "no", amp="fp16")
 
 
+class Steep(ToyLine):
+    """A loss whose gradient is 8."""
+
+    def loss(self, turn, outputs, batch, rng):
+        yield {"l2": 8 * self.line.w}
+
+
 def test_overflowing_half_precision_gradient_leaves_the_step_out():
-    state = State.begin(line_setup(), seed=0, rank=0, device=torch.device("cpu"), amp="none")
+    state = State.begin(line_setup(regime=Steep), seed=0, rank=0, device=torch.device("cpu"), amp="none")
     state.scalers["line"] = GradScaler("cpu", init_scale=2.0**127)
     engine.only(state.regime, ("line",))
     before = state.regime.line.w.item()
-    world = World(0, 1, torch.device("cpu"))
-    norm = engine._update("line", {"l2": 8 * state.regime.line.w}, state, 0.0, world)
+
+    def step():
+        terms = engine._backward("line", {}, {}, state, "none")
+        return engine._update("line", terms, state, 0.0, World(0, 1, torch.device("cpu")))
+
+    norm = step()
     assert not math.isfinite(float(norm))
     assert state.regime.line.w.item() == before
     assert state.scalers["line"].get_scale() == 2.0**126
     state.scalers["line"] = GradScaler("cpu", init_scale=8.0)
-    norm = engine._update("line", {"l2": 8 * state.regime.line.w}, state, 0.0, world)
+    norm = step()
     assert float(norm) == pytest.approx(8.0)  # unscaled again
     assert state.regime.line.w.item() == pytest.approx(before - 0.1 * 8)
 
@@ -275,7 +286,7 @@ class Root(ToyLine):
     """A finite loss with an infinite gradient: the root of nothing."""
 
     def loss(self, turn, outputs, batch, rng):
-        return {"root": (0 * outputs["fake"]).abs().sum().sqrt()}
+        yield {"root": (0 * outputs["fake"]).abs().sum().sqrt()}
 
 
 def test_gradient_that_is_not_finite_is_told(tmp_path):
