@@ -49,8 +49,8 @@ class Motion(Degradation):
     kind: ClassVar[str] = "motion"
 
     def __call__(self, clean: Volume, seed: int) -> Volume:
-        draw = Generator().manual_seed(seed)
-        return motion(clean, draw, states=self.states, degrees=self.degrees, pixels=self.pixels, axis=self.axis)
+        rng = Generator().manual_seed(seed)
+        return motion(clean, rng, states=self.states, degrees=self.degrees, pixels=self.pixels, axis=self.axis)
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,8 @@ class LowDose(Degradation):
     kind: ClassVar[str] = "low_dose"
 
     def __call__(self, clean: Volume, seed: int) -> Volume:
-        draw = Generator().manual_seed(seed)
-        return low_dose(clean, draw, fraction=self.fraction, counts=self.counts, smooth_mm=self.smooth_mm)
+        rng = Generator().manual_seed(seed)
+        return low_dose(clean, rng, fraction=self.fraction, counts=self.counts, smooth_mm=self.smooth_mm)
 
 
 @dataclass(frozen=True)

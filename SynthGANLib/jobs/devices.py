@@ -81,9 +81,9 @@ def _kernel(device: str) -> tuple[Any, float]:
     """A convolution of fixed numbers on a device, brought back; and the seconds it took, the second time."""
     import torch
 
-    draw = torch.Generator().manual_seed(1)
-    image = torch.randn(1, 4, 24, 24, 24, generator=draw).to(device)
-    kernel = torch.randn(8, 4, 3, 3, 3, generator=draw).to(device)
+    rng = torch.Generator().manual_seed(1)
+    image = torch.randn(1, 4, 24, 24, 24, generator=rng).to(device)
+    kernel = torch.randn(8, 4, 3, 3, 3, generator=rng).to(device)
     seconds = 0.0
     for _ in range(2):  # the first call loads the device's libraries
         started = time.perf_counter()

@@ -15,7 +15,7 @@ from SynthGANLib.losses.precision import in_float32
 
 @in_float32
 def gradient_penalty(
-    critic: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor, draw: Generator, target: float = 1.0
+    critic: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor, rng: Generator, target: float = 1.0
 ) -> Tensor:
     """E[(norm of d critic(x) / dx - target)^2] at x = e real + (1 - e) fake, e uniform in [0, 1) for each sample.
 
@@ -27,7 +27,7 @@ def gradient_penalty(
         raise ValueError(f"real images are {tuple(real.shape)}, generated ones {tuple(fake.shape)}")
     real, fake = real.detach(), fake.detach()
     # drawn on the CPU, so that every device sees the same numbers
-    share = torch.rand(real.shape[0], *[1] * (real.ndim - 1), generator=draw).to(real)
+    share = torch.rand(real.shape[0], *[1] * (real.ndim - 1), generator=rng).to(real)
     with torch.enable_grad():
         between = (share * real + (1 - share) * fake).requires_grad_(True)
         # samples do not mix, so the gradient of their sum is the gradient of each

@@ -70,31 +70,31 @@ class DualGlow(nn.Module):
         """Means of the target's latents."""
         return [cast(Tensor, g(z)) for g, z in zip(self.relations, source_latents, strict=True)]
 
-    def log_likelihood(self, source: Tensor, target: Tensor, draw: Generator | None = None) -> tuple[Tensor, Tensor]:
+    def log_likelihood(self, source: Tensor, target: Tensor, rng: Generator | None = None) -> tuple[Tensor, Tensor]:
         """Bits per voxel of the target given the source, and of the source, each (B,).
 
-        With `draw`, uniform noise of one grey level is added to both, as training does.
+        With `rng`, uniform noise of one grey level is added to both, as training does.
         """
-        source_latents, source_logdet = self.source_flow(self._prepared(source, draw))
-        target_latents, target_logdet = self.target_flow(self._prepared(target, draw))
+        source_latents, source_logdet = self.source_flow(self._prepared(source, rng))
+        target_latents, target_logdet = self.target_flow(self._prepared(target, rng))
         means = self.means(source_latents)
         joint = target_logdet + sum(normal_log_density(z, m) for z, m in zip(target_latents, means, strict=True))
         alone = source_logdet + sum(normal_log_density(z) for z in source_latents)
         return self._bits(joint, target_latents), self._bits(alone, source_latents)
 
-    def sample(self, source: Tensor, temperature: float, draw: Generator | None = None) -> Tensor:
+    def sample(self, source: Tensor, temperature: float, rng: Generator | None = None) -> Tensor:
         """A target (B, out_channels, ...) for the source (B, in_channels, ...).
 
-        Every latent is its mean plus `temperature` times normal noise from `draw`. At 0 this is the image of the
-        mean latents, the same in every call. ValueError where noise is wanted and `draw` is None.
+        Every latent is its mean plus `temperature` times normal noise from `rng`. At 0 this is the image of the
+        mean latents, the same in every call. ValueError where noise is wanted and `rng` is None.
         """
-        if temperature and draw is None:
+        if temperature and rng is None:
             raise ValueError("a sample at a temperature above 0 needs a random generator")
         padded, crop = pad_to_multiple(source, self.source_flow.multiple)
         with torch.autocast(source.device.type, enabled=False):
             latents = self.means(self.source_flow(padded.to(self._dtype()) / 2)[0])
-            if draw is not None and temperature:
-                latents = [m + temperature * torch.randn(m.shape, generator=draw).to(m) for m in latents]
+            if rng is not None and temperature:
+                latents = [m + temperature * torch.randn(m.shape, generator=rng).to(m) for m in latents]
             return (2 * self.target_flow.inverse(latents))[crop]
 
     def forward(self, source: Tensor) -> Tensor:
@@ -104,9 +104,9 @@ class DualGlow(nn.Module):
     def _dtype(self) -> torch.dtype:
         return next(self.parameters()).dtype
 
-    def _prepared(self, x: Tensor, draw: Generator | None) -> Tensor:
-        if draw is not None:
-            x = x + torch.rand(x.shape, generator=draw).to(x) * (2 / self.bins)
+    def _prepared(self, x: Tensor, rng: Generator | None) -> Tensor:
+        if rng is not None:
+            x = x + torch.rand(x.shape, generator=rng).to(x) * (2 / self.bins)
         return pad_to_multiple(x, self.source_flow.multiple)[0] / 2
 
     def _bits(self, log_density: Tensor, latents: Sequence[Tensor]) -> Tensor:

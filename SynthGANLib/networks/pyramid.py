@@ -96,17 +96,17 @@ class PyramidGenerator(nn.Module):
         """`image` interpolated to the extents of `level` (1 is the first above the coarsest)."""
         return resize(image, self.extents[level])
 
-    def residual(self, level: int, enlarged: Tensor, draw: Generator) -> Tensor:
-        """The residual of `level` for images already enlarged to it, with noise from `draw`."""
-        return self._residual(level, enlarged, [draw])
+    def residual(self, level: int, enlarged: Tensor, rng: Generator) -> Tensor:
+        """The residual of `level` for images already enlarged to it, with noise from `rng`."""
+        return self._residual(level, enlarged, [rng])
 
-    def images(self, z: Tensor, draw: Generator | None = None) -> list[Tensor]:
+    def images(self, z: Tensor, rng: Generator | None = None) -> list[Tensor]:
         """Images of all levels, coarse to fine, with gradients through all of them.
 
-        The noise maps come from `draw`; without it every code brings its own, so that a code means one image,
+        The noise maps come from `rng`; without it every code brings its own, so that a code means one image,
         whatever stands beside it in the batch.
         """
-        draws = [_draw_of(one) for one in z] if draw is None else [draw]
+        draws = [_draw_of(one) for one in z] if rng is None else [rng]
         found = [self.coarse(z)]
         for level in range(1, len(self.extents)):
             enlarged = self.enlarge(found[-1], level)
@@ -115,11 +115,11 @@ class PyramidGenerator(nn.Module):
 
     def _residual(self, level: int, enlarged: Tensor, draws: Sequence[Generator]) -> Tensor:
         shape = (enlarged.shape[0] // len(draws), 1, *enlarged.shape[2:])
-        noise = torch.cat([torch.randn(shape, generator=draw) for draw in draws]).to(enlarged)
+        noise = torch.cat([torch.randn(shape, generator=rng) for rng in draws]).to(enlarged)
         return cast(Tensor, self.levels[level - 1](noise, enlarged))
 
-    def forward(self, z: Tensor, draw: Generator | None = None) -> Tensor:
-        return self.images(z, draw)[-1]
+    def forward(self, z: Tensor, rng: Generator | None = None) -> Tensor:
+        return self.images(z, rng)[-1]
 
 
 def _draw_of(z: Tensor) -> Generator:

@@ -81,9 +81,9 @@ class VesselAutoencoder(nn.Module):
         return mean, log_variance
 
     @staticmethod
-    def draw_code(mean: Tensor, log_variance: Tensor, draw: Generator) -> Tensor:
+    def draw_code(mean: Tensor, log_variance: Tensor, rng: Generator) -> Tensor:
         """A code (B, code) from the normal distribution that `encode` gave, differentiable in both."""
-        return mean + torch.randn(mean.shape, generator=draw).to(mean) * torch.exp(0.5 * log_variance)
+        return mean + torch.randn(mean.shape, generator=rng).to(mean) * torch.exp(0.5 * log_variance)
 
     def decode(self, z: Tensor) -> Tensor:
         """Codes (B, code[, 1, 1]) -> logits of the masks."""

@@ -28,7 +28,7 @@ _FWHM = 2.0 * math.sqrt(2.0 * math.log(2.0))
 
 def motion(
     image: Image,
-    draw: Generator,
+    rng: Generator,
     *,
     states: int = 4,
     degrees: float = 4.0,
@@ -43,7 +43,7 @@ def motion(
 
     Args:
         image: (z, y, x), of one channel.
-        draw: source of block widths and poses.
+        rng: source of block widths and poses.
         states: number of poses, at least 1; with 1, or without degrees and pixels, the image is unchanged.
         degrees, pixels: largest rotation and largest shift along each axis, of a uniform distribution.
         axis: the phase-encoding direction, "y" or "x".
@@ -53,17 +53,17 @@ def motion(
     """
     if states < 1 or degrees < 0 or pixels < 0 or axis not in ("x", "y"):
         raise InputError("Motion needs at least one state, ranges that are not negative, and the axis x or y.")
-    return _mapped(image, lambda clean: _moved(clean, draw, states, degrees, pixels, axis))
+    return _mapped(image, lambda clean: _moved(clean, rng, states, degrees, pixels, axis))
 
 
-def _moved(clean: Tensor, draw: Generator, states: int, degrees: float, pixels: float, axis: str) -> Tensor:
+def _moved(clean: Tensor, rng: Generator, states: int, degrees: float, pixels: float, axis: str) -> Tensor:
     where = -2 if axis == "y" else -1
     lines = clean.shape[where]
-    cuts = torch.randperm(max(1, lines - 1), generator=draw)[: min(states, lines) - 1] + 1
+    cuts = torch.randperm(max(1, lines - 1), generator=rng)[: min(states, lines) - 1] + 1
     edges = [0, *sorted(cuts.tolist()), lines]
     result = torch.zeros_like(torch.fft.fft2(clean))
     for low, high in pairwise(edges):
-        pose = torch.rand(3, generator=draw) * 2 - 1
+        pose = torch.rand(3, generator=rng) * 2 - 1
         still = low <= lines // 2 < high
         copy = clean if still else _posed(clean, pose, degrees, pixels)
         # Shifted, so that a block is a band of neighbouring frequencies with the centre at lines // 2.
@@ -91,7 +91,7 @@ def _posed(clean: Tensor, pose: Tensor, degrees: float, pixels: float) -> Tensor
 
 def low_dose(
     image: Image,
-    draw: Generator,
+    rng: Generator,
     *,
     fraction: float = 0.25,
     counts: float = 100.0,
@@ -106,7 +106,7 @@ def low_dose(
 
     Args:
         image: (z, y, x), not negative but for noise.
-        draw: source of the thinning.
+        rng: source of the thinning.
         fraction: above 0, at most 1.
         counts: above 0, of the full dose.
         smooth_mm: full width at half maximum of a Gaussian applied afterwards; 0 for none.
@@ -120,21 +120,21 @@ def low_dose(
     steps = image.spacing if isinstance(image, Volume) else spacing
 
     def thinned(full: Tensor) -> Tensor:
-        thin = _thinned(full, draw, fraction, counts)
+        thin = _thinned(full, rng, fraction, counts)
         return torch.from_numpy(_smoothed(thin.numpy(), smooth_mm, steps)) if smooth_mm else thin
 
     return _mapped(image, thinned)
 
 
-def _thinned(full: Tensor, draw: Generator, fraction: float, counts: float) -> Tensor:
+def _thinned(full: Tensor, rng: Generator, fraction: float, counts: float) -> Tensor:
     positive = full > 0
     if fraction == 1 or not bool(positive.any()):
         return full.clone()
     per_unit = counts / float(full[positive].double().mean())
     events = full.clamp_min(0) * per_unit
     # Rounded up or down by chance, which keeps the mean where a voxel holds less than one count.
-    whole = torch.floor(events + torch.rand(events.shape, generator=draw))
-    kept = torch.binomial(whole, torch.full_like(whole, fraction), generator=draw)
+    whole = torch.floor(events + torch.rand(events.shape, generator=rng))
+    kept = torch.binomial(whole, torch.full_like(whole, fraction), generator=rng)
     return torch.where(positive, kept / (fraction * per_unit), full)
 
 
@@ -180,12 +180,12 @@ def kept_frequencies(extent: int, factor: float) -> Array:
     return kept
 
 
-def random_squares(body: Tensor, size: int | tuple[int, ...], draw: Generator) -> Tensor:
+def random_squares(body: Tensor, size: int | tuple[int, ...], rng: Generator) -> Tensor:
     """One square (cube) per item, 1 inside: anywhere within the body, or where most of it is body if it fits nowhere.
 
     Args:
         body: (B, 1, [z,] y, x), above 0 in the body.
-        size: extent, or extents per axis. draw: source of the places.
+        size: extent, or extents per axis. rng: source of the places.
 
     Returns:
         float32 like `body`.
@@ -203,13 +203,13 @@ def random_squares(body: Tensor, size: int | tuple[int, ...], draw: Generator) -
     result = torch.zeros(body.shape)
     for item, share in enumerate(filled):
         best = torch.nonzero(share >= min(1.0, float(share.max())) - 1e-9)
-        start = best[int(torch.randint(len(best), (), generator=draw))].tolist()
+        start = best[int(torch.randint(len(best), (), generator=rng))].tolist()
         window = tuple(slice(low, low + want) for low, want in zip(start, sizes, strict=True))
         result[item, 0][window] = 1.0
     return result.to(body.device)
 
 
-def random_region(body: Tensor, share: float, draw: Generator, *, grain: int = 16) -> Tensor:
+def random_region(body: Tensor, share: float, rng: Generator, *, grain: int = 16) -> Tensor:
     """An irregular region per item, 1 inside, that is `share` of the body (to a voxel) and lies within it.
 
     `body` as in :func:`random_squares`; `grain`: voxels between the knots of the random field that shapes it.
@@ -220,7 +220,7 @@ def random_region(body: Tensor, share: float, draw: Generator, *, grain: int = 1
     knots = [max(2, -(-extent // grain) + 1) for extent in extents]
     mode = "bilinear" if len(extents) == 2 else "trilinear"
     fields = F.interpolate(
-        torch.randn((len(body), 1, *knots), generator=draw), tuple(extents), mode=mode, align_corners=True
+        torch.randn((len(body), 1, *knots), generator=rng), tuple(extents), mode=mode, align_corners=True
     )
     result = torch.zeros(body.shape)
     for item, field in enumerate(fields[:, 0]):
@@ -274,14 +274,14 @@ def landmarks(vessels: Volume | None, disc: Volume | None = None, cup: Volume | 
     return first.with_array(np.stack(layers, axis=-1), unit="label")
 
 
-def drop_channels(image: Tensor, chance: float, draw: Generator, *, absent: float = -1.0, keep: int = 1) -> Tensor:
+def drop_channels(image: Tensor, chance: float, rng: Generator, *, absent: float = -1.0, keep: int = 1) -> Tensor:
     """A copy of (B, C, ...) in which every channel after the first `keep` is `absent` with the chance given.
 
     Trained so, a landmark model also works with vessels alone.
     """
     if not 0 <= chance <= 1:
         raise InputError(f"A chance lies between 0 and 1, not {chance}.")
-    dropped = torch.rand(image.shape[:2], generator=draw) < chance
+    dropped = torch.rand(image.shape[:2], generator=rng) < chance
     dropped[:, :keep] = False
     return image.masked_fill(dropped.to(image.device).reshape(*image.shape[:2], *(1,) * (image.ndim - 2)), absent)
 

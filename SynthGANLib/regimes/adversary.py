@@ -62,7 +62,7 @@ def discriminator_terms(
     source: Tensor,
     real: Tensor,
     fake: Tensor,
-    draw: Generator,
+    rng: Generator,
 ) -> Terms:
     """Loss of the discriminator `judge` on a real and a generated image of one source; tells `accuracy`."""
     real, fake = centred(real, fake), fake.detach()
@@ -71,7 +71,7 @@ def discriminator_terms(
     accuracy.look(logits[0], logits[1], weights.mode)
     terms = {"discriminator": weights.discriminator * loss}
     if weights.penalty:
-        slope = gradient_penalty(lambda x: logits_of(judge(seen(weights, source, x))), real, fake, draw)
+        slope = gradient_penalty(lambda x: logits_of(judge(seen(weights, source, x))), real, fake, rng)
         terms["penalty"] = weights.penalty * slope
     return terms
 

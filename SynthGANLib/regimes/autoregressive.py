@@ -5,7 +5,7 @@ Only the abstract and introduction of the paper could be read: the energies and 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -13,7 +13,7 @@ from torch import Generator, Tensor, nn
 
 from SynthGANLib.losses.adversarial import discriminator_loss, generator_loss
 from SynthGANLib.losses.latent import autoregressive_margin
-from SynthGANLib.regimes.base import Batch, Graph, Regime, Terms, noise
+from SynthGANLib.regimes.base import Batch, Outputs, Regime, Terms, noise
 from SynthGANLib.regimes.verdict import logits_of
 
 
@@ -63,32 +63,33 @@ class Autoregressive(Regime):
         """(B, C, ...) -> (B,)."""
         return cast(Tensor, cast(Any, self.discriminator).energy(x))
 
-    def graph(self, batch: Batch, draw: Generator) -> Graph:
+    def forward(self, batch: Batch, rng: Generator) -> Outputs:
         real = batch["target"]
-        return {"fake": self.generator(noise((real.shape[0], self.config.code), real, draw))}
+        return {"fake": self.generator(noise((real.shape[0], self.config.code), real, rng))}
 
-    def loss(self, turn: str, graph: Graph, batch: Batch, draw: Generator) -> Terms:
-        real, fake, config = batch["target"], graph["fake"], self.config
+    def loss(self, turn: str, outputs: Outputs, batch: Batch, rng: Generator) -> Iterator[Terms]:
+        real, fake, config = batch["target"], outputs["fake"], self.config
         if turn == "generator":
             terms = {"energy": self.energy(fake).float().mean()}
             if self.patch is not None:
                 terms["patch"] = config.patch * generator_loss(logits_of(self.patch(fake)), "lsgan")
-            return terms
+            yield terms
+            return
         fake = fake.detach()
         real_energy, fake_energy = self.energy(real), self.energy(fake)
-        graph["gap"] = (fake_energy.mean() - real_energy.mean()).detach()
+        outputs["gap"] = (fake_energy.mean() - real_energy.mean()).detach()
         terms = {"energy": autoregressive_margin(real_energy, fake_energy, config.margin)}
         if self.patch is not None:
             logits = logits_of(self.patch(real)), logits_of(self.patch(fake))
             terms["patch"] = config.patch * discriminator_loss(*logits, "lsgan")
-        return terms
+        yield terms
 
-    def predict(self, batch: Batch, draw: Generator) -> Tensor:
-        return self.graph(batch, draw)["fake"]
+    def predict(self, batch: Batch, rng: Generator) -> Tensor:
+        return self.forward(batch, rng)["fake"]
 
     def exported(self) -> Mapping[str, nn.Module]:
         return {"forward": self.generator}
 
-    def watch(self, graph: Graph) -> dict[str, float]:
+    def watch(self, outputs: Outputs) -> dict[str, float]:
         """How much more energy generated images have than real ones."""
-        return {"gap": float(graph["gap"])} if "gap" in graph else {}
+        return {"gap": float(outputs["gap"])} if "gap" in outputs else {}

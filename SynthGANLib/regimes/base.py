@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -18,7 +18,7 @@ weights. "label": (B,) int64 class. "fold": (B,) int64, the part of the subjects
 Regimes name the keys they need in `needs`.
 """
 
-Graph = dict[str, Tensor]
+Outputs = dict[str, Tensor]
 """Tensors one step computes once and its turns share, e.g. "fake"."""
 
 Terms = dict[str, Tensor]
@@ -28,10 +28,10 @@ Terms = dict[str, Tensor]
 class Regime(nn.Module, ABC):
     """Networks as attributes, and how they are trained.
 
-    The loop of `SynthGANLib.training` does, for every step: `graph(batch, draw)` once; then for every name in
-    `turns(step)`, in order: gradients on for the networks of `groups[name]` only, `loss(name, graph, batch, draw)`,
-    backward, one step of that group's optimiser, `after(name)`. A turn never appears twice in a step. Every random
-    number comes from `draw`. State beside the networks' (pools, counters) lives in buffers or in
+    The loop of `SynthGANLib.training` does, for every step: `forward(batch, rng)` once; then for every name in
+    `turns(step)`, in order: gradients on for the networks of `groups[name]` only, `loss(name, outputs, batch, rng)`
+    part by part, each with its backward, one step of that group's optimiser, `after(name)`. A turn never appears twice
+    in a step. Every random number comes from `rng`. State beside the networks' (pools, counters) lives in buffers or in
     `get_extra_state`/`set_extra_state` as tensors and plain values, so that a checkpoint holds it.
     """
 
@@ -42,7 +42,7 @@ class Regime(nn.Module, ABC):
     """Keys the batch must have."""
 
     step: int
-    """The step in progress, set by the loop before `graph`; schedules inside a regime read it."""
+    """The step in progress, set by the loop before `forward`; schedules inside a regime read it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -53,18 +53,23 @@ class Regime(nn.Module, ABC):
         return tuple(self.groups)
 
     @abstractmethod
-    def graph(self, batch: Batch, draw: Generator) -> Graph:
+    def forward(self, batch: Batch, rng: Generator) -> Outputs:
         """The forward pass the turns share, with gradients."""
 
     @abstractmethod
-    def loss(self, turn: str, graph: Graph, batch: Batch, draw: Generator) -> Terms:
-        """The loss of one turn. Uses what `graph` holds (detached for a discriminator)."""
+    def loss(self, turn: str, outputs: Outputs, batch: Batch, rng: Generator) -> Iterator[Terms]:
+        """Yields the loss of one turn in parts that share no computation.
+
+        The loop backpropagates each part, and frees what it was computed from, before it asks for the next. The loss is
+        the sum of all terms; each name occurs once. Uses `outputs`, which `forward` has returned (detached for a
+        discriminator), and may add to it what later turns of the step need.
+        """
 
     def after(self, turn: str) -> None:
         """What follows the optimiser's step of `turn`, e.g. weight clipping; called without gradients."""
 
     @abstractmethod
-    def predict(self, batch: Batch, draw: Generator) -> Tensor:
+    def predict(self, batch: Batch, rng: Generator) -> Tensor:
         """The method's output for validation and pictures, (B, C, ...); called in evaluation mode, no gradients."""
 
     @abstractmethod
@@ -79,7 +84,7 @@ class Regime(nn.Module, ABC):
         """`exported` without what is not trained yet: what is validated now, and exported from here."""
         return self.exported()
 
-    def watch(self, graph: Graph) -> dict[str, float]:
+    def watch(self, outputs: Outputs) -> dict[str, float]:
         """Further numbers worth a curve, e.g. the critic's distance estimate; none by default."""
         return {}
 
@@ -93,9 +98,9 @@ class Regime(nn.Module, ABC):
         return list(found.values())
 
 
-def noise(shape: tuple[int, ...], like: Tensor, draw: Generator) -> Tensor:
+def noise(shape: tuple[int, ...], like: Tensor, rng: Generator) -> Tensor:
     """Standard normal numbers of `shape` on the device of `like`, drawn on the CPU so that devices agree."""
-    return torch.randn(shape, generator=draw).to(like.device)
+    return torch.randn(shape, generator=rng).to(like.device)
 
 
 def sum_of(terms: Mapping[str, Tensor]) -> Tensor:

@@ -12,7 +12,7 @@ estimates them. Who runs the cascade gets the stages that were trained on all su
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import cast
 
 import torch
@@ -21,7 +21,7 @@ from torch import Generator, Tensor, nn
 from SynthGANLib.losses.penalty import clip_weights
 from SynthGANLib.networks.cascade import Cascade
 from SynthGANLib.regimes.adversary import discriminator_terms, generator_terms
-from SynthGANLib.regimes.base import Batch, Graph, Regime, Terms, sum_of
+from SynthGANLib.regimes.base import Batch, Outputs, Regime, Terms, sum_of
 from SynthGANLib.regimes.stages import CascadeConfig
 from SynthGANLib.regimes.supervised import inner, pixel_terms, voxel_needs
 from SynthGANLib.regimes.verdict import Accuracy
@@ -95,28 +95,28 @@ class StagedCascade(Regime):
                     found.append((f"fake_{other}", _at(self.copies, now)[other], judge))
         return found
 
-    def graph(self, batch: Batch, draw: Generator) -> Graph:
+    def forward(self, batch: Batch, rng: Generator) -> Outputs:
         if self.step == 0:
             self._begin_copies()
         fold = self._fold(batch)
         given = self.estimate(batch["source"], fold)
-        graph = {name: inner(network, given) for name, network, _ in self.learners(fold)}
-        return graph if fold is None else graph | {"fold": torch.tensor(fold)}
+        outputs = {name: inner(network, given) for name, network, _ in self.learners(fold)}
+        return outputs if fold is None else outputs | {"fold": torch.tensor(fold)}
 
-    def loss(self, turn: str, graph: Graph, batch: Batch, draw: Generator) -> Terms:
+    def loss(self, turn: str, outputs: Outputs, batch: Batch, rng: Generator) -> Iterator[Terms]:
         weights = self.config.stages[self.config.stage(self.step)]
         source, real, every = batch["source"], batch["target"], list[Terms]()
-        for name, _, judge in self.learners(int(graph["fold"]) if "fold" in graph else None):
-            fake = graph[name]
+        for name, _, judge in self.learners(int(outputs["fold"]) if "fold" in outputs else None):
+            fake = outputs[name]
             accuracy = Accuracy() if every else self.accuracy  # the copies' is not shown
             if turn == "discriminator" and judge is not None:
-                every.append(discriminator_terms(weights, judge, accuracy, source, real, fake, draw))
+                every.append(discriminator_terms(weights, judge, accuracy, source, real, fake, rng))
             else:
                 terms = pixel_terms(weights, fake, real, batch)
                 game = {} if judge is None else generator_terms(weights, judge, source, real, fake)
                 every.append(terms | game)
         copies = [sum_of(terms) for terms in every[1:]]
-        return every[0] | ({"copies": torch.stack(copies).sum()} if copies else {})
+        yield every[0] | ({"copies": torch.stack(copies).sum()} if copies else {})
 
     def _fold(self, batch: Batch) -> int | None:
         """The fold that all images of the batch are of; None without folds. ValueError for a batch of several."""
@@ -146,7 +146,7 @@ class StagedCascade(Regime):
             for judge in (self.judge(now), *copied):
                 clip_weights(judge, self.config.stages[now].clip)
 
-    def predict(self, batch: Batch, draw: Generator) -> Tensor:
+    def predict(self, batch: Batch, rng: Generator) -> Tensor:
         """The output of the stage in training: later ones know nothing yet."""
         stage = self.generator.stages[self.config.stage(self.step)]
         return cast(Tensor, stage(self.estimate(batch["source"])))
@@ -158,7 +158,7 @@ class StagedCascade(Regime):
         """The cascade up to the stage in training."""
         return {"forward": self.generator.first(self.config.stage(self.step) + 1)}
 
-    def watch(self, graph: Graph) -> dict[str, float]:
+    def watch(self, outputs: Outputs) -> dict[str, float]:
         """The stage in training, from 1, and how often its discriminator is right."""
         return {"stage": float(self.config.stage(self.step) + 1), **self.accuracy.numbers()}
 

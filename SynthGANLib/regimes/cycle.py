@@ -5,7 +5,7 @@ Domain a is the source, b the target. What goes to the other domain and comes ba
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import cast
 
@@ -14,7 +14,7 @@ from torch import Generator, Tensor, nn
 from SynthGANLib.losses.adversarial import discriminator_loss, generator_loss
 from SynthGANLib.losses.pixel import l1
 from SynthGANLib.losses.structure import gradient_consistency
-from SynthGANLib.regimes.base import Batch, Graph, Regime, Terms
+from SynthGANLib.regimes.base import Batch, Outputs, Regime, Terms
 from SynthGANLib.regimes.pool import ReplayPool
 from SynthGANLib.regimes.verdict import Accuracy, logits_of
 
@@ -39,21 +39,6 @@ class CycleConfig:
     identity: float = 5.0
     gradient: float = 0.0
     pool: int = 50
-
-
-class Images(dict[str, Tensor]):
-    """The images of a step, each made when it is first asked for: none is in memory before a loss wants it.
-
-    `a` and `b` are the images that it begins with, `made` makes the others from these `Images`.
-    """
-
-    def __init__(self, a: Tensor, b: Tensor, made: Mapping[str, Callable[[Images], Tensor]]) -> None:
-        super().__init__()
-        self.a, self.b, self._made = a, b, made
-
-    def __missing__(self, name: str) -> Tensor:
-        image = self[name] = self._made[name](self)
-        return image
 
 
 class Cycle(Regime):
@@ -84,65 +69,55 @@ class Cycle(Regime):
         """The logits of `discriminator` for an image of its domain."""
         return logits_of(discriminator(x))
 
-    def graph(self, batch: Batch, draw: Generator) -> Graph:
-        made: dict[str, Callable[[Images], Tensor]] = {
-            "fake_a": lambda images: self.generator_ba(images.b),
-            "fake_b": lambda images: self.generator_ab(images.a),
-            "back_a": lambda images: self.generator_ba(images["fake_b"]),
-            "back_b": lambda images: self.generator_ab(images["fake_a"]),
-            "same_a": lambda images: self.generator_ba(images.a),
-            "same_b": lambda images: self.generator_ab(images.b),
-        }
-        return Images(batch["source"], batch["target"], made)
+    def forward(self, batch: Batch, rng: Generator) -> Outputs:
+        """Nothing yet: the parts of the generators' loss have no image in common, and each makes its own.
 
-    def loss(self, turn: str, graph: Graph, batch: Batch, draw: Generator) -> Terms:
-        if turn == "generators":
-            return self.generators_loss(cast(Images, graph))
-        return self.discriminators_loss(graph, batch, draw)
+        Two of the six runs of a generator are then in memory at a time. They leave "fake_a" and "fake_b", without
+        gradients, for the discriminators.
+        """
+        return {}
 
-    def portions(self, turn: str, graph: Graph, batch: Batch, draw: Generator) -> Sequence[Callable[[], Terms]]:
-        """The parts of `loss` that have no computation in common: what one keeps for its gradients can go before the
-        next begins, which leaves two of six runs of a generator in memory. Their terms are those of `loss`."""
-        if turn != "generators" or not isinstance(graph, Images):
-            return [lambda: self.loss(turn, graph, batch, draw)]
-        return self._portions(graph)
+    def loss(self, turn: str, outputs: Outputs, batch: Batch, rng: Generator) -> Iterator[Terms]:
+        if turn == "discriminators":
+            yield self.discriminators_loss(outputs, batch, rng)
+            return
+        yield self.translation_loss(outputs, batch, source="a", target="b")
+        yield self.translation_loss(outputs, batch, source="b", target="a")
+        a, b, config = batch["source"], batch["target"], self.config
+        if config.identity and a.shape[1] == b.shape[1]:
+            yield {"identity_a": config.identity * l1(self.generator_ba(a), a)}
+            yield {"identity_b": config.identity * l1(self.generator_ab(b), b)}
 
-    def _portions(self, images: Images) -> list[Callable[[], Terms]]:
-        """Each way there and back, and each identity."""
-        found = [lambda: self.journey_terms("a", "b", images), lambda: self.journey_terms("b", "a", images)]
-        if self.config.identity and images.a.shape[1] == images.b.shape[1]:
-            found += [lambda: self.identity_terms("a", images), lambda: self.identity_terms("b", images)]
-        return found
+    def translation_loss(self, outputs: Outputs, batch: Batch, *, source: str, target: str) -> Terms:
+        """The translation of an image from domain `source` to `target`, "a" or "b", and back.
 
-    def generators_loss(self, images: Images) -> Terms:
-        """Both games, the cycles, the identities and the gradients' consistency."""
-        return {name: term for portion in self._portions(images) for name, term in portion().items()}
-
-    def journey_terms(self, here: str, there: str, images: Images) -> Terms:
-        """From domain `here` to `there` and back: the game, the cycle and the gradients' consistency."""
+        Adversarial loss and gradient consistency of the translation, cycle consistency of what comes back.
+        """
         config = self.config
-        judge = {"a": self.discriminator_a, "b": self.discriminator_b}[there]
-        image = {"a": images.a, "b": images.b}[here]
-        fake = images[f"fake_{there}"]
+        image, translate, discriminator, translate_back = {
+            "b": (batch["source"], self.generator_ab, self.discriminator_b, self.generator_ba),
+            "a": (batch["target"], self.generator_ba, self.discriminator_a, self.generator_ab),
+        }[target]
+        fake = translate(image)
+        outputs[f"fake_{target}"] = fake.detach()
+        adversarial = generator_loss(self.judge(discriminator, fake), config.mode)
         terms = {
-            f"adversarial_{there}": config.adversarial * generator_loss(self.judge(judge, fake), config.mode),
-            f"cycle_{here}": config.cycle * l1(images[f"back_{here}"], image),
+            f"adversarial_{target}": config.adversarial * adversarial,
+            f"cycle_{source}": config.cycle * l1(translate_back(fake), image),
         }
         if config.gradient:
-            terms[f"gradient_{here}"] = config.gradient * 0.5 * (1 - gradient_consistency(fake, image))
+            terms[f"gradient_{source}"] = config.gradient * 0.5 * (1 - gradient_consistency(fake, image))
         return terms
 
-    def identity_terms(self, domain: str, images: Images) -> Terms:
-        """A generator should leave an image of its own target domain as it is."""
-        image = {"a": images.a, "b": images.b}[domain]
-        return {f"identity_{domain}": self.config.identity * l1(images[f"same_{domain}"], image)}
+    def discriminators_loss(self, outputs: Outputs, batch: Batch, rng: Generator) -> Terms:
+        """Each discriminator on images of its domain and on earlier or fresh translations into it.
 
-    def discriminators_loss(self, graph: Graph, batch: Batch, draw: Generator) -> Terms:
-        """Each discriminator on images of its domain and on earlier or fresh translations into it."""
+        The fresh ones are those that the generators' turn has left in `outputs`.
+        """
         config = self.config
         sides = {
-            "a": (self.discriminator_a, batch["source"], self.pool_a(graph["fake_a"], draw)),
-            "b": (self.discriminator_b, batch["target"], self.pool_b(graph["fake_b"], draw)),
+            "a": (self.discriminator_a, batch["source"], self.pool_a(outputs["fake_a"], rng)),
+            "b": (self.discriminator_b, batch["target"], self.pool_b(outputs["fake_b"], rng)),
         }
         terms: Terms = {}
         for name, (discriminator, real, fake) in sides.items():
@@ -152,17 +127,12 @@ class Cycle(Regime):
             terms[f"discriminator_{name}"] = config.discriminator * loss
         return terms
 
-    def predict(self, batch: Batch, draw: Generator) -> Tensor:
+    def predict(self, batch: Batch, rng: Generator) -> Tensor:
         return cast(Tensor, self.generator_ab(batch["source"]))
 
     def exported(self) -> Mapping[str, nn.Module]:
         return {"forward": self.generator_ab, "backward": self.generator_ba}
 
-    def watch(self, graph: Graph) -> dict[str, float]:
+    def watch(self, outputs: Outputs) -> dict[str, float]:
         """How often the discriminators are right."""
         return self.accuracy.numbers()
-
-
-def cycle_terms(weight: float, graph: Graph, a: Tensor, b: Tensor) -> Terms:
-    """a -> b -> a and b -> a -> b should end where they began."""
-    return {"cycle_a": weight * l1(graph["back_a"], a), "cycle_b": weight * l1(graph["back_b"], b)}

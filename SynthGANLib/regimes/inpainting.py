@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from SynthGANLib.losses.features import style_content
 from SynthGANLib.regimes.adversary import discriminator_terms, generator_terms
-from SynthGANLib.regimes.base import Batch, Graph, Terms
+from SynthGANLib.regimes.base import Batch, Outputs, Terms
 from SynthGANLib.regimes.paired import PairedAdversarial, PairedConfig
 from SynthGANLib.regimes.supervised import pixel_terms
 
@@ -43,7 +43,7 @@ class Inpainting(PairedAdversarial):
         super().__init__(networks, config)
         self.needs = ("target",)  # the source is made of the target
 
-    def corners(self, batch: Batch, draw: Generator) -> Tensor:
+    def corners(self, batch: Batch, rng: Generator) -> Tensor:
         """First voxels of the squares, (B, dims), drawn from where they hold most of the body."""
         image = batch["target"]
         size, extents = self.config.extent, image.shape[2:]
@@ -53,14 +53,14 @@ class Inpainting(PairedAdversarial):
         pool: Any = F.avg_pool2d if image.ndim == 4 else F.avg_pool3d
         share = pool(body, size, 1).flatten(1)  # B, places
         best = (share >= share.amax(1, keepdim=True) - 1e-6).double()
-        place = torch.multinomial(best, 1, generator=draw)[:, 0]
+        place = torch.multinomial(best, 1, generator=rng)[:, 0]
         counts = [n - size + 1 for n in extents]
         strides = [math.prod(counts[axis + 1 :]) for axis in range(len(counts))]
         return torch.stack([place // s % n for s, n in zip(strides, counts, strict=True)], 1)
 
-    def hole(self, batch: Batch, draw: Generator) -> Graph:
+    def hole(self, batch: Batch, rng: Generator) -> Outputs:
         """The "hole" (B, 1, ...), true where the image is missing, and its "corner" (B, dims)."""
-        image, corner = batch["target"], self.corners(batch, draw)
+        image, corner = batch["target"], self.corners(batch, rng)
         hole = torch.zeros_like(image[:, :1], dtype=torch.bool)
         for index, region in enumerate(self.regions(corner)):
             hole[index, 0][region] = True
@@ -70,9 +70,9 @@ class Inpainting(PairedAdversarial):
         """The index of each image's square."""
         return [tuple(slice(at, at + self.config.extent) for at in place) for place in corner.tolist()]
 
-    def seen(self, image: Tensor, graph: Graph) -> Tensor:
+    def seen(self, image: Tensor, outputs: Outputs) -> Tensor:
         """What losses and discriminator see of (B, C, ...): the squares."""
-        crops = [image[index][(slice(None), *region)] for index, region in enumerate(self.regions(graph["corner"]))]
+        crops = [image[index][(slice(None), *region)] for index, region in enumerate(self.regions(outputs["corner"]))]
         return torch.stack(crops)
 
     def filled(self, image: Tensor, hole: Tensor) -> Tensor:
@@ -81,41 +81,42 @@ class Inpainting(PairedAdversarial):
         made_up = cast(Tensor, self.generator(torch.cat([known, hole.to(image.dtype)], 1)))
         return torch.where(hole, made_up.to(image.dtype), image)
 
-    def graph(self, batch: Batch, draw: Generator) -> Graph:
-        graph = self.hole(batch, draw)
-        return graph | {"fake": self.filled(batch["target"], graph["hole"])}
+    def forward(self, batch: Batch, rng: Generator) -> Outputs:
+        outputs = self.hole(batch, rng)
+        return outputs | {"fake": self.filled(batch["target"], outputs["hole"])}
 
-    def loss(self, turn: str, graph: Graph, batch: Batch, draw: Generator) -> Terms:
-        config, image, hole = self.config, batch["target"], graph["hole"]
+    def loss(self, turn: str, outputs: Outputs, batch: Batch, rng: Generator) -> Iterator[Terms]:
+        config, image, hole = self.config, batch["target"], outputs["hole"]
         known = torch.where(hole, torch.zeros_like(image), image)
-        source, real, fake = (self.seen(x, graph) for x in (known, image, graph["fake"]))
+        source, real, fake = (self.seen(x, outputs) for x in (known, image, outputs["fake"]))
         if turn == "discriminator":
-            return discriminator_terms(config, self.discriminator, self.accuracy, source, real, fake, draw)
-        terms = pixel_terms(config, fake, real, {"weight": self.seen(hole.to(image.dtype), graph)})
+            yield discriminator_terms(config, self.discriminator, self.accuracy, source, real, fake, rng)
+            return
+        terms = pixel_terms(config, fake, real, {"weight": self.seen(hole.to(image.dtype), outputs)})
         if config.judged and self.step >= config.pretrain:
             terms |= generator_terms(config, self.discriminator, source, real, fake)
         if self.vgg is not None:
             style, content = style_content(self.vgg, fake, real)
             terms |= {"style": config.style * style, "content": config.content * content}
-        return terms
+        yield terms
 
-    def predict(self, batch: Batch, draw: Generator) -> Tensor:
-        return self.graph(batch, draw)["fake"]
+    def predict(self, batch: Batch, rng: Generator) -> Tensor:
+        return self.forward(batch, rng)["fake"]
 
 
 class FreeInpainting(Inpainting):
     """Holes of any form, here unions of three boxes; the discriminator sees the whole image, losses the hole."""
 
-    def hole(self, batch: Batch, draw: Generator) -> Graph:
+    def hole(self, batch: Batch, rng: Generator) -> Outputs:
         image = batch["target"]
         hole = torch.zeros_like(image[:, :1], dtype=torch.bool)
         least = max(1, self.config.extent // 4)
         for _ in range(3):
-            corner = self.corners(batch, draw)
-            sizes = torch.randint(least, self.config.extent + 1, corner.shape, generator=draw)
+            corner = self.corners(batch, rng)
+            sizes = torch.randint(least, self.config.extent + 1, corner.shape, generator=rng)
             for index, (place, size) in enumerate(zip(corner.tolist(), sizes.tolist(), strict=True)):
                 hole[index, 0][tuple(slice(at, at + n) for at, n in zip(place, size, strict=True))] = True
         return {"hole": hole}
 
-    def seen(self, image: Tensor, graph: Graph) -> Tensor:
+    def seen(self, image: Tensor, outputs: Outputs) -> Tensor:
         return image

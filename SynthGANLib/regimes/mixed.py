@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -10,8 +10,8 @@ from torch import Generator, Tensor, nn
 
 from SynthGANLib.losses.adversarial import discriminator_loss, generator_loss
 from SynthGANLib.losses.pixel import l1
-from SynthGANLib.regimes.base import Batch, Graph, Terms
-from SynthGANLib.regimes.cycle import Cycle, CycleConfig, cycle_terms
+from SynthGANLib.regimes.base import Batch, Outputs, Terms
+from SynthGANLib.regimes.cycle import Cycle, CycleConfig
 
 
 @dataclass(frozen=True)
@@ -53,42 +53,43 @@ class Mixed(Cycle):
         singles = "source_unpaired" in batch and len(batch["source_unpaired"]) > 0
         return pairs and (self.step % 2 == 1 or not singles)
 
-    def graph(self, batch: Batch, draw: Generator) -> Graph:
+    def forward(self, batch: Batch, rng: Generator) -> Outputs:
         if not self.is_paired(batch):
-            return super().graph(_singles(batch), draw)
+            return super().forward(_singles(batch), rng)
         a, b = batch["source"], batch["target"]
-        graph = {"fake_a": self.generator_ba(b), "fake_b": self.generator_ab(a)}
+        outputs = {"fake_a": self.generator_ba(b), "fake_b": self.generator_ab(a)}
         if self.config.paired_cycle:
-            graph["back_a"] = self.generator_ba(graph["fake_b"])
-            graph["back_b"] = self.generator_ab(graph["fake_a"])
-        return graph
+            outputs["back_a"] = self.generator_ba(outputs["fake_b"])
+            outputs["back_b"] = self.generator_ab(outputs["fake_a"])
+        return outputs
 
-    def loss(self, turn: str, graph: Graph, batch: Batch, draw: Generator) -> Terms:
+    def loss(self, turn: str, outputs: Outputs, batch: Batch, rng: Generator) -> Iterator[Terms]:
         if not self.is_paired(batch):
-            return super().loss(turn, graph, _singles(batch), draw)
-        if turn == "generators":
-            return self.paired_generators(graph, batch)
-        return self.paired_discriminators(graph, batch)
+            yield from super().loss(turn, outputs, _singles(batch), rng)
+        elif turn == "generators":
+            yield self.paired_generators(outputs, batch)
+        else:
+            yield self.paired_discriminators(outputs, batch)
 
-    def paired_generators(self, graph: Graph, batch: Batch) -> Terms:
+    def paired_generators(self, outputs: Outputs, batch: Batch) -> Terms:
         """Each translation beside its source should pass for the partner, and be near it."""
         config, a, b = self.config, batch["source"], batch["target"]
         terms: Terms = {}
         for name, discriminator, source, real in self._sides(a, b):
-            fake = graph[f"fake_{name}"]
+            fake = outputs[f"fake_{name}"]
             game = generator_loss(discriminator.paired(source, fake), config.paired_mode)
             terms[f"paired_adversarial_{name}"] = config.paired_adversarial * game
             terms[f"paired_l1_{name}"] = config.paired_l1 * l1(fake, real)
         if config.paired_cycle:
-            cycles = cycle_terms(config.paired_cycle, graph, a, b)
-            terms |= {f"paired_{name}": term for name, term in cycles.items()}
+            terms["paired_cycle_a"] = config.paired_cycle * l1(outputs["back_a"], a)
+            terms["paired_cycle_b"] = config.paired_cycle * l1(outputs["back_b"], b)
         return terms
 
-    def paired_discriminators(self, graph: Graph, batch: Batch) -> Terms:
+    def paired_discriminators(self, outputs: Outputs, batch: Batch) -> Terms:
         """Each discriminator on true pairs and on sources beside their translations."""
         terms: Terms = {}
         for name, discriminator, source, real in self._sides(batch["source"], batch["target"]):
-            logits = discriminator.paired(source, real), discriminator.paired(source, graph[f"fake_{name}"].detach())
+            logits = discriminator.paired(source, real), discriminator.paired(source, outputs[f"fake_{name}"].detach())
             self.accuracy.look(*logits, self.config.paired_mode, f"paired_{name}")
             terms[f"paired_discriminator_{name}"] = discriminator_loss(*logits, self.config.paired_mode)
         return terms

@@ -5,13 +5,13 @@ Sources: Goodfellow et al. 2014; Radford et al. 2016; Mirza and Osindero 2014.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from torch import Generator, Tensor, nn
 
 from SynthGANLib.losses.adversarial import discriminator_loss, generator_loss
-from SynthGANLib.regimes.base import Batch, Graph, Regime, Terms, noise
+from SynthGANLib.regimes.base import Batch, Outputs, Regime, Terms, noise
 from SynthGANLib.regimes.verdict import Accuracy, logits_of
 
 
@@ -56,26 +56,27 @@ class Noise(Regime):
         """What both networks are given besides code or image: the labels, or nothing."""
         return (batch["label"],) if self.config.labelled else ()
 
-    def graph(self, batch: Batch, draw: Generator) -> Graph:
+    def forward(self, batch: Batch, rng: Generator) -> Outputs:
         real = batch["target"]
-        code = noise((real.shape[0], self.config.code), real, draw)
+        code = noise((real.shape[0], self.config.code), real, rng)
         return {"fake": self.generator(code, *self.given(batch))}
 
-    def loss(self, turn: str, graph: Graph, batch: Batch, draw: Generator) -> Terms:
+    def loss(self, turn: str, outputs: Outputs, batch: Batch, rng: Generator) -> Iterator[Terms]:
         given, mode = self.given(batch), self.config.mode
         if turn == "generator":
-            return {"adversarial": generator_loss(logits_of(self.discriminator(graph["fake"], *given)), mode)}
+            yield {"adversarial": generator_loss(logits_of(self.discriminator(outputs["fake"], *given)), mode)}
+            return
         real = logits_of(self.discriminator(batch["target"], *given))
-        fake = logits_of(self.discriminator(graph["fake"].detach(), *given))
+        fake = logits_of(self.discriminator(outputs["fake"].detach(), *given))
         self.accuracy.look(real, fake, mode)
-        return {"discriminator": discriminator_loss(real, fake, mode, self.config.real_label)}
+        yield {"discriminator": discriminator_loss(real, fake, mode, self.config.real_label)}
 
-    def predict(self, batch: Batch, draw: Generator) -> Tensor:
-        return self.graph(batch, draw)["fake"]
+    def predict(self, batch: Batch, rng: Generator) -> Tensor:
+        return self.forward(batch, rng)["fake"]
 
     def exported(self) -> Mapping[str, nn.Module]:
         return {"forward": self.generator}
 
-    def watch(self, graph: Graph) -> dict[str, float]:
+    def watch(self, outputs: Outputs) -> dict[str, float]:
         """How often the discriminator is right."""
         return self.accuracy.numbers()

@@ -7,7 +7,7 @@ difference), MedGAN (Armanious 2020: perceptual, style and content terms, three 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import cast
 
@@ -16,7 +16,7 @@ from torch import Generator, Tensor, nn
 from SynthGANLib.losses.features import style_content
 from SynthGANLib.losses.penalty import clip_weights
 from SynthGANLib.regimes.adversary import AdversarialWeights, discriminator_terms, generator_terms, vgg_of
-from SynthGANLib.regimes.base import Batch, Graph, Regime, Terms
+from SynthGANLib.regimes.base import Batch, Outputs, Regime, Terms
 from SynthGANLib.regimes.supervised import centred, inner, pixel_terms, voxel_needs
 from SynthGANLib.regimes.verdict import Accuracy
 from SynthGANLib.regimes.wasserstein import EVERY_STEP, CriticSchedule
@@ -79,31 +79,32 @@ class PairedAdversarial(Regime):
         judges = step % config.generator_turns == 0
         return ("discriminator",) * judges + ("generator",) * config.schedule.generates(step)
 
-    def graph(self, batch: Batch, draw: Generator) -> Graph:
+    def forward(self, batch: Batch, rng: Generator) -> Outputs:
         return {"fake": inner(self.generator, batch["source"])}
 
-    def loss(self, turn: str, graph: Graph, batch: Batch, draw: Generator) -> Terms:
-        config, source, real, fake = self.config, batch["source"], batch["target"], graph["fake"]
+    def loss(self, turn: str, outputs: Outputs, batch: Batch, rng: Generator) -> Iterator[Terms]:
+        config, source, real, fake = self.config, batch["source"], batch["target"], outputs["fake"]
         if turn == "discriminator":
-            return discriminator_terms(config, self.discriminator, self.accuracy, source, real, fake, draw)
+            yield discriminator_terms(config, self.discriminator, self.accuracy, source, real, fake, rng)
+            return
         terms = pixel_terms(config, fake, real, batch)
         if config.judged and self.step >= config.pretrain:
             terms |= generator_terms(config, self.discriminator, source, real, fake)
         if self.vgg is not None:
             style, content = style_content(self.vgg, fake, centred(real, fake))
             terms |= {"style": config.style * style, "content": config.content * content}
-        return terms
+        yield terms
 
     def after(self, turn: str) -> None:
         if turn == "discriminator" and self.config.clip:
             clip_weights(self.discriminator, self.config.clip)
 
-    def predict(self, batch: Batch, draw: Generator) -> Tensor:
+    def predict(self, batch: Batch, rng: Generator) -> Tensor:
         return cast(Tensor, self.generator(batch["source"]))
 
     def exported(self) -> Mapping[str, nn.Module]:
         return {"forward": self.generator}
 
-    def watch(self, graph: Graph) -> dict[str, float]:
+    def watch(self, outputs: Outputs) -> dict[str, float]:
         """How often the discriminator is right."""
         return self.accuracy.numbers()

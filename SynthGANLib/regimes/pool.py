@@ -24,18 +24,18 @@ class ReplayPool(nn.Module):
         self.images: list[Tensor] = []
 
     @torch.no_grad()
-    def forward(self, fresh: Tensor, draw: Generator) -> Tensor:
+    def forward(self, fresh: Tensor, rng: Generator) -> Tensor:
         """(B, C, ...) -> the same shape, without gradients: fresh images or earlier ones of the same extents."""
         fresh = fresh.detach()
-        return torch.stack([self._exchange(image, draw) for image in fresh]) if self.size else fresh
+        return torch.stack([self._exchange(image, rng) for image in fresh]) if self.size else fresh
 
-    def _exchange(self, image: Tensor, draw: Generator) -> Tensor:
+    def _exchange(self, image: Tensor, rng: Generator) -> Tensor:
         if len(self.images) < self.size:
             self.images.append(image.clone())
             return image
-        if float(torch.rand((), generator=draw)) >= 0.5:
+        if float(torch.rand((), generator=rng)) >= 0.5:
             return image
-        place = int(torch.randint(self.size, (), generator=draw))
+        place = int(torch.randint(self.size, (), generator=rng))
         old, self.images[place] = self.images[place], image.clone()
         return old.to(image)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -14,7 +14,7 @@ from SynthGANLib.losses.adversarial import discriminator_loss, generator_loss
 from SynthGANLib.losses.penalty import drift, gradient_penalty
 from SynthGANLib.networks.progressive import ProgressiveDiscriminator, ProgressiveGenerator
 from SynthGANLib.networks.sampler import Sampler
-from SynthGANLib.regimes.base import Batch, Graph, Regime, Terms, noise
+from SynthGANLib.regimes.base import Batch, Outputs, Regime, Terms, noise
 
 
 @dataclass(frozen=True)
@@ -62,11 +62,11 @@ class Progressive(Regime):
         """Level and how far it is faded in, now."""
         return self.config.growth(int(self.images_seen), self.generator.top)
 
-    def graph(self, batch: Batch, draw: Generator) -> Graph:
+    def forward(self, batch: Batch, rng: Generator) -> Outputs:
         level, alpha = self.growth()
         target = batch["target"]
         self.images_seen += target.shape[0]
-        code = noise((target.shape[0], self.generator.code), target, draw)
+        code = noise((target.shape[0], self.generator.code), target, rng)
         return {
             "fake": self.generator(code, level, alpha),
             "real": reduced(target, self.generator.extents(level), alpha if level else 1.0),
@@ -74,26 +74,27 @@ class Progressive(Regime):
             "alpha": torch.tensor(alpha, dtype=torch.float64),
         }
 
-    def loss(self, turn: str, graph: Graph, batch: Batch, draw: Generator) -> Terms:
-        level, alpha = int(graph["level"]), float(graph["alpha"])
-        real, fake = graph["real"], graph["fake"]
+    def loss(self, turn: str, outputs: Outputs, batch: Batch, rng: Generator) -> Iterator[Terms]:
+        level, alpha = int(outputs["level"]), float(outputs["alpha"])
+        real, fake = outputs["real"], outputs["fake"]
         if turn == "generator":
-            return {"adversarial": generator_loss(self.critic(fake, level, alpha), "wgan")}
+            yield {"adversarial": generator_loss(self.critic(fake, level, alpha), "wgan")}
+            return
         fake = fake.detach()
         values = self.critic(real, level, alpha)
         estimate = discriminator_loss(values, self.critic(fake, level, alpha), "wgan")
-        graph["distance"] = -estimate.detach()
-        slope = gradient_penalty(lambda x: cast(Tensor, self.critic(x, level, alpha)), real, fake, draw)
-        return {
+        outputs["distance"] = -estimate.detach()
+        slope = gradient_penalty(lambda x: cast(Tensor, self.critic(x, level, alpha)), real, fake, rng)
+        yield {
             "critic": estimate,
             "penalty": self.config.penalty * slope,
             "drift": self.config.drift * drift(values),
         }
 
-    def predict(self, batch: Batch, draw: Generator) -> Tensor:
+    def predict(self, batch: Batch, rng: Generator) -> Tensor:
         """Images of the present level, their voxels repeated up to the target's extents."""
         target = batch["target"]
-        image = self.generator(noise((target.shape[0], self.generator.code), target, draw), *self.growth())
+        image = self.generator(noise((target.shape[0], self.generator.code), target, rng), *self.growth())
         return F.interpolate(image, size=target.shape[2:], mode="nearest")
 
     def exported(self) -> Mapping[str, nn.Module]:
@@ -105,9 +106,9 @@ class Progressive(Regime):
         grown = level if alpha >= 1.0 else level - 1
         return {"forward": Sampler.over(self.generator, self.generator.code, level=grown)}
 
-    def watch(self, graph: Graph) -> dict[str, float]:
+    def watch(self, outputs: Outputs) -> dict[str, float]:
         """Level, how far it is faded in, and the critic's estimate of the distance."""
-        return {name: float(graph[name]) for name in ("level", "alpha", "distance") if name in graph}
+        return {name: float(outputs[name]) for name in ("level", "alpha", "distance") if name in outputs}
 
 
 def reduced(image: Tensor, extents: tuple[int, ...], alpha: float) -> Tensor:

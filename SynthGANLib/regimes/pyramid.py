@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import cast
 
@@ -12,7 +12,7 @@ from torch import Generator, Tensor, nn
 from SynthGANLib.losses.adversarial import discriminator_loss, generator_loss
 from SynthGANLib.networks.image_discriminators import PyramidDiscriminator
 from SynthGANLib.networks.pyramid import PyramidGenerator, laplacian_pyramid, reconstruct
-from SynthGANLib.regimes.base import Batch, Graph, Regime, Terms, noise
+from SynthGANLib.regimes.base import Batch, Outputs, Regime, Terms, noise
 from SynthGANLib.regimes.verdict import Accuracy
 
 
@@ -50,25 +50,25 @@ class Pyramid(Regime):
             judged = len(self.discriminator.levels)
             raise ValueError(f"the generator makes {self.count + 1} levels, the discriminator judges {judged}")
 
-    def code(self, batch: Batch, draw: Generator) -> Tensor:
+    def code(self, batch: Batch, rng: Generator) -> Tensor:
         """(B, code) standard normal numbers."""
-        return noise((batch["target"].shape[0], self.config.code), batch["target"], draw)
+        return noise((batch["target"].shape[0], self.config.code), batch["target"], rng)
 
-    def graph(self, batch: Batch, draw: Generator) -> Graph:
+    def forward(self, batch: Batch, rng: Generator) -> Outputs:
         parts = laplacian_pyramid(batch["target"], self.count)
         images = reconstruct(parts)
-        graph = {"real_0": parts[0], "fake_0": cast(Tensor, self.generator.coarse(self.code(batch, draw)))}
+        outputs = {"real_0": parts[0], "fake_0": cast(Tensor, self.generator.coarse(self.code(batch, rng)))}
         for level in range(1, self.count + 1):
             enlarged = self.generator.enlarge(images[level - 1], level)
-            residual = self.generator.residual(level, enlarged, draw)
-            graph[f"real_{level}"] = torch.cat([parts[level], enlarged], 1)
-            graph[f"fake_{level}"] = torch.cat([residual, enlarged], 1)
-        return graph
+            residual = self.generator.residual(level, enlarged, rng)
+            outputs[f"real_{level}"] = torch.cat([parts[level], enlarged], 1)
+            outputs[f"fake_{level}"] = torch.cat([residual, enlarged], 1)
+        return outputs
 
-    def loss(self, turn: str, graph: Graph, batch: Batch, draw: Generator) -> Terms:
+    def loss(self, turn: str, outputs: Outputs, batch: Batch, rng: Generator) -> Iterator[Terms]:
         terms: Terms = {}
         for level in range(self.count + 1):
-            real, fake = graph[f"real_{level}"], graph[f"fake_{level}"]
+            real, fake = outputs[f"real_{level}"], outputs[f"fake_{level}"]
             if turn == "generator":
                 terms[f"adversarial_{level}"] = generator_loss(self.discriminator.judge(level, fake), self.config.mode)
             else:
@@ -76,15 +76,15 @@ class Pyramid(Regime):
                 self.accuracy.look(*logits, self.config.mode, str(level))
                 loss = discriminator_loss(*logits, self.config.mode, self.config.real_label)
                 terms[f"discriminator_{level}"] = loss
-        return terms
+        yield terms
 
-    def predict(self, batch: Batch, draw: Generator) -> Tensor:
-        return cast(Tensor, self.generator(self.code(batch, draw), draw))
+    def predict(self, batch: Batch, rng: Generator) -> Tensor:
+        return cast(Tensor, self.generator(self.code(batch, rng), rng))
 
     def exported(self) -> Mapping[str, nn.Module]:
         return {"forward": self.generator}
 
-    def watch(self, graph: Graph) -> dict[str, float]:
+    def watch(self, outputs: Outputs) -> dict[str, float]:
         """How often the discriminator is right."""
         return self.accuracy.numbers()
 
@@ -95,9 +95,9 @@ class JointPyramid(Pyramid):
     The discriminator is one without `conditional`.
     """
 
-    def graph(self, batch: Batch, draw: Generator) -> Graph:
+    def forward(self, batch: Batch, rng: Generator) -> Outputs:
         reals = reconstruct(laplacian_pyramid(batch["target"], self.count))
-        fakes = self.generator.images(self.code(batch, draw), draw)
+        fakes = self.generator.images(self.code(batch, rng), rng)
         return {f"real_{level}": image for level, image in enumerate(reals)} | {
             f"fake_{level}": image for level, image in enumerate(fakes)
         }

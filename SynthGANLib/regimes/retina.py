@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import cast
 
@@ -15,7 +15,7 @@ from SynthGANLib.losses.pixel import l1
 from SynthGANLib.losses.precision import in_float32
 from SynthGANLib.networks.sampler import Sampler
 from SynthGANLib.networks.vessel import RetinaSynthesis, VesselAutoencoder
-from SynthGANLib.regimes.base import Batch, Graph, Regime, Terms, noise
+from SynthGANLib.regimes.base import Batch, Outputs, Regime, Terms, noise
 from SynthGANLib.regimes.verdict import Accuracy, logits_of
 
 
@@ -56,36 +56,37 @@ class Retina(Regime):
         self.config = config
         self.accuracy = Accuracy()
 
-    def graph(self, batch: Batch, draw: Generator) -> Graph:
+    def forward(self, batch: Batch, rng: Generator) -> Outputs:
         mean, log_variance = self.autoencoder.encode(batch["source"])
-        code = self.autoencoder.draw_code(mean, log_variance, draw)
+        code = self.autoencoder.draw_code(mean, log_variance, rng)
         logits = self.autoencoder.decode(code)
         mask = torch.sigmoid(logits)
         return {"code": code, "mask_logits": logits, "mask": mask, "fake": self.renderer(mask)}
 
-    def loss(self, turn: str, graph: Graph, batch: Batch, draw: Generator) -> Terms:
-        config, mask, image, code = self.config, batch["source"], batch["target"], graph["code"]
-        pair = torch.cat([graph["mask"], graph["fake"]], 1)
+    def loss(self, turn: str, outputs: Outputs, batch: Batch, rng: Generator) -> Iterator[Terms]:
+        config, mask, image, code = self.config, batch["source"], batch["target"], outputs["code"]
+        pair = torch.cat([outputs["mask"], outputs["fake"]], 1)
         if turn == "generator":
             game = generator_loss(logits_of(self.discriminator(pair)), "vanilla")
             code_game = generator_loss(logits_of(self.code_discriminator(code)), "vanilla")
-            return {
+            yield {
                 "adversarial": config.adversarial * game,
                 "code": config.code * code_game,
-                "vessels": config.vessels * cross_entropy(graph["mask_logits"], mask),
-                "l1": config.l1 * l1(graph["fake"], image),
+                "vessels": config.vessels * cross_entropy(outputs["mask_logits"], mask),
+                "l1": config.l1 * l1(outputs["fake"], image),
             }
+            return
         real = logits_of(self.discriminator(torch.cat([mask, image], 1)))
         fake = logits_of(self.discriminator(pair.detach()))
         self.accuracy.look(real, fake, "vanilla")
-        prior = logits_of(self.code_discriminator(noise(tuple(code.shape), code, draw)))
+        prior = logits_of(self.code_discriminator(noise(tuple(code.shape), code, rng)))
         encoded = logits_of(self.code_discriminator(code.detach()))
-        return {
+        yield {
             "discriminator": config.discriminator * discriminator_loss(real, fake, "vanilla"),
             "code_discriminator": config.discriminator * discriminator_loss(prior, encoded, "vanilla"),
         }
 
-    def predict(self, batch: Batch, draw: Generator) -> Tensor:
+    def predict(self, batch: Batch, rng: Generator) -> Tensor:
         return cast(Tensor, self.renderer(batch["source"]))
 
     def exported(self) -> Mapping[str, nn.Module]:
@@ -97,7 +98,7 @@ class Retina(Regime):
             "sample-source": Sampler.over(whole, code, end=1),
         }
 
-    def watch(self, graph: Graph) -> dict[str, float]:
+    def watch(self, outputs: Outputs) -> dict[str, float]:
         """How often the discriminator is right."""
         return self.accuracy.numbers()
 

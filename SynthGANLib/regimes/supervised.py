@@ -6,7 +6,7 @@ frequency bands (FREA-UNet, Emami et al. 2020) besides the output.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
@@ -18,7 +18,7 @@ from SynthGANLib.errors import InputError
 from SynthGANLib.losses.pixel import l1, l2, suv_weights, weighted_l1, weighted_l2
 from SynthGANLib.losses.precision import in_float32
 from SynthGANLib.losses.structure import gradient_difference, ssim_loss
-from SynthGANLib.regimes.base import Batch, Graph, Regime, Terms
+from SynthGANLib.regimes.base import Batch, Outputs, Regime, Terms
 
 
 @dataclass(frozen=True)
@@ -138,13 +138,13 @@ class Supervised(Regime):
         self.config = config
         self.needs = ("source", "target", *voxel_needs(config))  # the config decides
 
-    def graph(self, batch: Batch, draw: Generator) -> Graph:
+    def forward(self, batch: Batch, rng: Generator) -> Outputs:
         return {"fake": inner(self.generator, batch["source"])}
 
-    def loss(self, turn: str, graph: Graph, batch: Batch, draw: Generator) -> Terms:
-        return pixel_terms(self.config, graph["fake"], batch["target"], batch)
+    def loss(self, turn: str, outputs: Outputs, batch: Batch, rng: Generator) -> Iterator[Terms]:
+        yield pixel_terms(self.config, outputs["fake"], batch["target"], batch)
 
-    def predict(self, batch: Batch, draw: Generator) -> Tensor:
+    def predict(self, batch: Batch, rng: Generator) -> Tensor:
         return cast(Tensor, self.generator(batch["source"]))
 
     def exported(self) -> Mapping[str, nn.Module]:
@@ -156,16 +156,16 @@ class DeeplySupervised(Supervised):
 
     config: DeepConfig
 
-    def graph(self, batch: Batch, draw: Generator) -> Graph:
+    def forward(self, batch: Batch, rng: Generator) -> Outputs:
         images = cast(Any, self.generator).tentative(batch["source"])  # k tentative ones and the output
         return {"fake": images[-1]} | {f"tentative_{i}": image for i, image in enumerate(images[:-1], 1)}
 
-    def loss(self, turn: str, graph: Graph, batch: Batch, draw: Generator) -> Terms:
-        terms = super().loss(turn, graph, batch, draw)
-        for name in [name for name in graph if name != "fake"]:
-            for term, value in pixel_terms(self.config, graph[name], batch["target"], batch).items():
+    def loss(self, turn: str, outputs: Outputs, batch: Batch, rng: Generator) -> Iterator[Terms]:
+        terms = pixel_terms(self.config, outputs["fake"], batch["target"], batch)
+        for name in [name for name in outputs if name != "fake"]:
+            for term, value in pixel_terms(self.config, outputs[name], batch["target"], batch).items():
                 terms[f"{name}_{term}"] = self.config.tentative * value
-        return terms
+        yield terms
 
 
 @in_float32
@@ -186,13 +186,13 @@ class BandSupervised(Supervised):
 
     config: BandConfig
 
-    def graph(self, batch: Batch, draw: Generator) -> Graph:
+    def forward(self, batch: Batch, rng: Generator) -> Outputs:
         low, high = cast(Any, self.generator).parts(batch["source"])
         return {"fake": low + high, "low": low, "high": high}
 
-    def loss(self, turn: str, graph: Graph, batch: Batch, draw: Generator) -> Terms:
+    def loss(self, turn: str, outputs: Outputs, batch: Batch, rng: Generator) -> Iterator[Terms]:
         low = blurred(batch["target"], self.config.sigma)
-        return super().loss(turn, graph, batch, draw) | {
-            "low": self.config.band * l1(graph["low"], low),
-            "high": self.config.band * l1(graph["high"], batch["target"] - low),
+        yield pixel_terms(self.config, outputs["fake"], batch["target"], batch) | {
+            "low": self.config.band * l1(outputs["low"], low),
+            "high": self.config.band * l1(outputs["high"], batch["target"] - low),
         }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import cast
 
@@ -16,7 +16,7 @@ from SynthGANLib.losses.pixel import l1, l2
 from SynthGANLib.losses.precision import in_float32
 from SynthGANLib.networks.unit import PaperUnit, UnitTranslator
 from SynthGANLib.regimes.adversary import vgg_of
-from SynthGANLib.regimes.base import Batch, Graph, Regime, Terms, noise
+from SynthGANLib.regimes.base import Batch, Outputs, Regime, Terms, noise
 from SynthGANLib.regimes.verdict import Accuracy
 
 
@@ -73,10 +73,10 @@ class Unit(Regime):
         self.vgg = vgg_of(networks, config.vgg, wanted=bool(config.perceptual))
         self.accuracy = Accuracy()
 
-    def graph(self, batch: Batch, draw: Generator) -> Graph:
+    def forward(self, batch: Batch, rng: Generator) -> Outputs:
         unit = self.generator
         code_a, code_b = unit.encode_a(batch["source"]), unit.encode_b(batch["target"])
-        noisy_a, noisy_b = _noisy(code_a, draw), _noisy(code_b, draw)
+        noisy_a, noisy_b = _noisy(code_a, rng), _noisy(code_b, rng)
         fake_b, fake_a = unit.decode_b(noisy_a), unit.decode_a(noisy_b)
         again_a, again_b = unit.encode_b(fake_b), unit.encode_a(fake_a)  # the codes a, b after the translation
         return {
@@ -88,16 +88,16 @@ class Unit(Regime):
             "fake_b": fake_b,
             "again_a": again_a,
             "again_b": again_b,
-            "back_a": unit.decode_a(_noisy(again_a, draw)),
-            "back_b": unit.decode_b(_noisy(again_b, draw)),
+            "back_a": unit.decode_a(_noisy(again_a, rng)),
+            "back_b": unit.decode_b(_noisy(again_b, rng)),
         }
 
-    def loss(self, turn: str, graph: Graph, batch: Batch, draw: Generator) -> Terms:
+    def loss(self, turn: str, outputs: Outputs, batch: Batch, rng: Generator) -> Iterator[Terms]:
         config = self.config
         terms: Terms = {}
         sides = {"a": (self.discriminator_a, batch["source"]), "b": (self.discriminator_b, batch["target"])}
         for name, (discriminator, real) in sides.items():
-            fake = graph[f"fake_{name}"]
+            fake = outputs[f"fake_{name}"]
             if turn == "discriminators":
                 logits = discriminator(real), discriminator(fake.detach())
                 self.accuracy.look(*logits, config.mode, name)
@@ -105,25 +105,25 @@ class Unit(Regime):
             else:
                 game = generator_loss(discriminator(fake), config.mode)
                 terms[f"adversarial_{name}"] = config.adversarial * game
-                terms[f"within_{name}"] = config.within * l1(graph[f"within_{name}"], real)
-                terms[f"cycle_{name}"] = config.cycle * l1(graph[f"back_{name}"], real)
-                terms[f"code_{name}"] = config.code * unit_kl(graph[f"code_{name}"])
-                terms[f"cycle_code_{name}"] = config.cycle_code * unit_kl(graph[f"again_{name}"])
+                terms[f"within_{name}"] = config.within * l1(outputs[f"within_{name}"], real)
+                terms[f"cycle_{name}"] = config.cycle * l1(outputs[f"back_{name}"], real)
+                terms[f"code_{name}"] = config.code * unit_kl(outputs[f"code_{name}"])
+                terms[f"cycle_code_{name}"] = config.cycle_code * unit_kl(outputs[f"again_{name}"])
         if turn == "generator" and self.vgg is not None:
             for name, origin in (("a", batch["target"]), ("b", batch["source"])):
                 with torch.no_grad():
                     wanted = self.vgg(origin)[-1]
-                distance = feature_distance(self.vgg(graph[f"fake_{name}"])[-1], wanted)
+                distance = feature_distance(self.vgg(outputs[f"fake_{name}"])[-1], wanted)
                 terms[f"perceptual_{name}"] = config.perceptual * distance
-        return terms
+        yield terms
 
-    def predict(self, batch: Batch, draw: Generator) -> Tensor:
+    def predict(self, batch: Batch, rng: Generator) -> Tensor:
         return cast(Tensor, self.generator(batch["source"]))
 
     def exported(self) -> Mapping[str, nn.Module]:
         return {"forward": self.generator, "backward": self.generator.reverse()}
 
-    def watch(self, graph: Graph) -> dict[str, float]:
+    def watch(self, outputs: Outputs) -> dict[str, float]:
         """How often the discriminators are right."""
         return self.accuracy.numbers()
 
@@ -134,5 +134,5 @@ def feature_distance(found: Tensor, wanted: Tensor) -> Tensor:
     return l2(functional.instance_norm(found), functional.instance_norm(wanted))
 
 
-def _noisy(code: Tensor, draw: Generator) -> Tensor:
-    return code + noise(tuple(code.shape), code, draw)
+def _noisy(code: Tensor, rng: Generator) -> Tensor:
+    return code + noise(tuple(code.shape), code, rng)

@@ -6,14 +6,14 @@ Sources: Arjovsky, Chintala, Bottou, ICML 2017 (clipping); Gulrajani et al., Neu
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from torch import Generator, Tensor, nn
 
 from SynthGANLib.losses.adversarial import discriminator_loss, generator_loss
 from SynthGANLib.losses.penalty import clip_weights, gradient_penalty
-from SynthGANLib.regimes.base import Batch, Graph, Regime, Terms, noise
+from SynthGANLib.regimes.base import Batch, Outputs, Regime, Terms, noise
 from SynthGANLib.regimes.verdict import logits_of
 
 
@@ -101,36 +101,37 @@ class Wasserstein(Regime):
         """The critic's value of `x`."""
         return logits_of(self.critic(x, batch["label"]) if self.config.labelled else self.critic(x))
 
-    def graph(self, batch: Batch, draw: Generator) -> Graph:
+    def forward(self, batch: Batch, rng: Generator) -> Outputs:
         if self.config.clip:
             clip_weights(self.critic, self.config.clip)  # the first weights, too
         real = batch["target"]
-        code = noise((real.shape[0], self.config.code), real, draw)
+        code = noise((real.shape[0], self.config.code), real, rng)
         given = (batch["label"],) if self.config.labelled else ()
         return {"fake": self.generator(code, *given)}
 
-    def loss(self, turn: str, graph: Graph, batch: Batch, draw: Generator) -> Terms:
+    def loss(self, turn: str, outputs: Outputs, batch: Batch, rng: Generator) -> Iterator[Terms]:
         if turn == "generator":
-            return {"adversarial": generator_loss(self.value(graph["fake"], batch), "wgan")}
-        real, fake = batch["target"], graph["fake"].detach()
+            yield {"adversarial": generator_loss(self.value(outputs["fake"], batch), "wgan")}
+            return
+        real, fake = batch["target"], outputs["fake"].detach()
         estimate = discriminator_loss(self.value(real, batch), self.value(fake, batch), "wgan")
-        graph["distance"] = -estimate.detach()
+        outputs["distance"] = -estimate.detach()
         terms = {"critic": estimate}
         if self.config.penalty:
-            slope = gradient_penalty(lambda x: self.value(x, batch), real, fake, draw)
+            slope = gradient_penalty(lambda x: self.value(x, batch), real, fake, rng)
             terms["penalty"] = self.config.penalty * slope
-        return terms
+        yield terms
 
     def after(self, turn: str) -> None:
         if turn == "critic" and self.config.clip:
             clip_weights(self.critic, self.config.clip)
 
-    def predict(self, batch: Batch, draw: Generator) -> Tensor:
-        return self.graph(batch, draw)["fake"]
+    def predict(self, batch: Batch, rng: Generator) -> Tensor:
+        return self.forward(batch, rng)["fake"]
 
     def exported(self) -> Mapping[str, nn.Module]:
         return {"forward": self.generator}
 
-    def watch(self, graph: Graph) -> dict[str, float]:
+    def watch(self, outputs: Outputs) -> dict[str, float]:
         """The critic's estimate of the distance, which falls as the images improve."""
-        return {"distance": float(graph["distance"])} if "distance" in graph else {}
+        return {"distance": float(outputs["distance"])} if "distance" in outputs else {}

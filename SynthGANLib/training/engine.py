@@ -9,16 +9,16 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal
 
 import torch
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 
 from SynthGANLib.errors import InputError
 from SynthGANLib.files import NotWrittenError, write_whole
 from SynthGANLib.inference.devices import resolve_device
 from SynthGANLib.recipes.base import Setup
-from SynthGANLib.regimes.base import Batch, Graph, Regime, Terms, sum_of
+from SynthGANLib.regimes.base import Batch, Outputs, Regime, Terms, sum_of
 from SynthGANLib.signals import stop_on_signals
 from SynthGANLib.training import checkpoint
 from SynthGANLib.training.batches import Batches, Feed
@@ -88,7 +88,7 @@ def train(
     check_run(setup, out, amp, resume, world)
     state = State.begin(setup, seed=seed, rank=world.rank, device=world.device, amp=amp)
     world.share(state.regime)
-    regime, draw = state.regime, state.draw
+    regime, rng = state.regime, state.rng
     about = checkpoint.plain(
         {
             "setup": checkpoint.fingerprint(setup),
@@ -123,10 +123,10 @@ def train(
 
             only(regime, turns)
             with _autocast(world.device, amp):
-                graph = regime.graph(batch, draw)
+                outputs = regime.forward(batch, rng)
             for turn in turns:
                 only(regime, (turn,))
-                terms = _loss(turn, graph, batch, state, amp)
+                terms = _backward(turn, outputs, batch, state, amp)
                 norm = _update(turn, terms, state, setup.clip, world)
                 if norm is None:
                     network = nn.ModuleList(regime.networks(turn))
@@ -143,10 +143,10 @@ def train(
             last = state.step == setup.steps
             stopping = world.any(stop.asked)
             if last or state.step % log_every == 0:
-                watched = _watched(regime, graph)
+                watched = _watched(regime, outputs)
                 reports.scalars(state.step, {**watched, "rate": factor})
                 reports.warn(state.step, watch.look(state.step, watched))
-            del graph, batch
+            del outputs, batch
             due = validator is not None and world.first and (last or state.step % validate_every == 0)
             state.pending = due and stopping
             if validator is not None and due and not stopping:
@@ -170,43 +170,32 @@ def only(regime: Regime, turns: Sequence[str]) -> None:
             parameter.requires_grad_(True)
 
 
-@runtime_checkable
-class Portioned(Protocol):
-    """A regime whose losses fall into parts with separate computations."""
+def _backward(turn: str, outputs: Outputs, batch: Batch, state: State, amp: str) -> Terms:
+    """Backpropagate the parts of a turn's loss one after another; its terms without gradients.
 
-    def portions(self, turn: str, graph: Graph, batch: Batch, draw: Generator) -> Sequence[Callable[[], Terms]]:
-        """Functions to be called in order, each after the gradients of the one before; together the terms of `loss`."""
-
-
-def _loss(turn: str, graph: Graph, batch: Batch, state: State, amp: str) -> Terms:
-    """The terms of a turn. Of a `Portioned` regime only the last portion's are still to be backpropagated: the
-    gradients of the others are in place, what they were computed from is freed, and they are constants of the sum."""
-    regime, draw = state.regime, state.draw
-    done: Terms = {}
-    portions: Sequence[Callable[[], Terms]] = [lambda: regime.loss(turn, graph, batch, draw)]
-    if isinstance(regime, Portioned):
-        portions = regime.portions(turn, graph, batch, draw)
-    *early, last = portions
+    What a part was computed from is freed before the next begins.
+    """
+    parts = state.regime.loss(turn, outputs, batch, state.rng)
     state.optimisers[turn].zero_grad(set_to_none=True)
-    for portion in early:
+    done: Terms = {}
+    while True:
         with _autocast(state.device, amp):
-            terms = portion()
-        state.scalers[turn].scale(sum_of(terms)).backward()  # type: ignore[no-untyped-call]
-        done |= {name: value.detach() for name, value in terms.items()}
-    with _autocast(state.device, amp):
-        return {**done, **last()}
+            part = next(parts, None)
+        if part is None:
+            return done
+        state.scalers[turn].scale(sum_of(part)).backward()  # type: ignore[no-untyped-call]
+        done |= {name: term.detach() for name, term in part.items()}
+        del part
 
 
 def _update(turn: str, terms: Terms, state: State, clip: float, world: World) -> Tensor | None:
-    """Backward and one step of a turn's optimiser; returns the gradient's norm, None if it or the loss is not finite.
+    """One step of a turn's optimiser; returns the gradient's norm, None if it or the loss is not finite.
 
     In fp16 a gradient may overflow by the scale of its loss: then the step is left out and the scale halved.
     """
     optimiser, scaler = state.optimisers[turn], state.scalers[turn]
-    total = sum_of(terms)
-    scaler.scale(total).backward()  # type: ignore[no-untyped-call]
     gradients = [p.grad for p in state.regime.parameters_of(turn) if p.grad is not None]
-    loss = total.detach().clone()
+    loss = sum_of(terms).clone()
     world.average([*gradients, loss])
     scaler.unscale_(optimiser)
     norm = _norm(gradients, loss)
@@ -229,9 +218,9 @@ def _norm(gradients: list[Tensor], like: Tensor) -> Tensor:
     return norms
 
 
-def _watched(regime: Regime, graph: Graph) -> dict[str, float]:
+def _watched(regime: Regime, outputs: Outputs) -> dict[str, float]:
     with torch.no_grad():
-        return dict(regime.watch(graph))
+        return dict(regime.watch(outputs))
 
 
 def _validate(out: Path, state: State, validator: Validator, reports: Reports) -> None:

@@ -280,7 +280,7 @@ def _cropped(volume: Volume, box: Box) -> Volume:
 
 def _samples(cases: Sequence[Case], spacing: float, options: Options, run: _Run) -> tuple[Tensor, Tensor, Tensor]:
     """Features (N, F), normalised target (N,), and a test input (1, C, z, y, x) from the first case."""
-    draw = np.random.default_rng(options.seed)
+    rng = np.random.default_rng(options.seed)
     share = max(1, options.samples // len(cases))
     window = normaliser_from_json(WINDOW)
     features: list[Tensor] = []
@@ -297,7 +297,7 @@ def _samples(cases: Sequence[Case], spacing: float, options: Options, run: _Run)
             )
         chosen = np.flatnonzero(mask)
         if len(chosen) > share:
-            chosen = np.sort(draw.choice(chosen, share, replace=False))
+            chosen = np.sort(rng.choice(chosen, share, replace=False))
         # (1, F, z, y, x) -> (F, voxels) -> (N, F)
         features.append(local_features(image)[0].flatten(1)[:, torch.from_numpy(chosen)].T)
         targets.append(torch.from_numpy(window.apply(target.array).reshape(-1)[chosen]))

@@ -144,13 +144,13 @@ def _standardised(features: Tensor, target: Tensor) -> tuple[Tensor, Tensor, dic
     return parts[0], parts[1][:, 0], scaling
 
 
-def _hard_shares(samples: Tensor, components: int, draw: Generator, rounds: int = 25) -> Tensor:
+def _hard_shares(samples: Tensor, components: int, rng: Generator, rounds: int = 25) -> Tensor:
     """(K, N) of zeros and ones: k-means from k-means++ seeds (Arthur and Vassilvitskii 2007), on 20,000 samples."""
-    some = samples[torch.randperm(len(samples), generator=draw)[:20_000]]
+    some = samples[torch.randperm(len(samples), generator=rng)[:20_000]]
     centres = some[:1]
     for _ in range(components - 1):
         nearest = torch.cdist(some, centres).square().amin(1) + 1e-12
-        centres = torch.cat([centres, some[torch.multinomial(nearest, 1, generator=draw)]])
+        centres = torch.cat([centres, some[torch.multinomial(nearest, 1, generator=rng)]])
     for _ in range(rounds):
         owner = torch.cdist(some, centres).argmin(1)
         moved = centres.clone()

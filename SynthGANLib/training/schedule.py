@@ -126,7 +126,7 @@ _WEIGHTED = (nn.Linear, nn.modules.conv._ConvNd)
 _NORMS = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm, nn.GroupNorm, nn.LayerNorm)
 
 
-def initialise(network: nn.Module, kind: str, draw: Generator) -> None:
+def initialise(network: nn.Module, kind: str, rng: Generator) -> None:
     """Set the first weights of every convolution, linear and normalisation layer in place.
 
     kind "dcgan": weights from N(0, 0.02), gains from N(1, 0.02), biases 0 (Radford et al., ICLR 2016); "kaiming":
@@ -145,10 +145,10 @@ def initialise(network: nn.Module, kind: str, draw: Generator) -> None:
             continue
         with torch.no_grad():
             if isinstance(layer, _WEIGHTED) and kind == "dcgan":
-                weight.normal_(0.0, 0.02, generator=draw)
+                weight.normal_(0.0, 0.02, generator=rng)
             elif isinstance(layer, _WEIGHTED):
-                nn.init.kaiming_normal_(weight, nonlinearity="relu", generator=draw)
+                nn.init.kaiming_normal_(weight, nonlinearity="relu", generator=rng)
             elif kind == "dcgan":
-                weight.normal_(1.0, 0.02, generator=draw)
+                weight.normal_(1.0, 0.02, generator=rng)
             if isinstance(bias, nn.Parameter):
                 bias.zero_()

@@ -24,7 +24,7 @@ class State:
 
     Attributes:
         step: steps finished, which is the number of the next one.
-        draw: the generator, on the CPU, of every explicit random number; differs between processes.
+        rng: the generator, on the CPU, of every explicit random number; differs between processes.
         best: validation metric and step of the best networks so far.
         pending: a validation was due when the run was stopped, and is made up for when it is taken up.
     """
@@ -33,7 +33,7 @@ class State:
     optimisers: dict[str, Optimizer]
     scalers: dict[str, GradScaler]
     average: Average | None
-    draw: Generator
+    rng: Generator
     device: torch.device
     step: int = 0
     best: dict[str, float] = field(default_factory=dict)
@@ -43,7 +43,7 @@ class State:
     def begin(cls, setup: Setup, *, seed: int, rank: int, device: torch.device, amp: str) -> State:
         """Networks as they are before the first step.
 
-        First weights come from `seed` alone, so all processes begin alike; what is drawn afterwards (noise by `draw`,
+        First weights come from `seed` alone, so all processes begin alike; what is drawn afterwards (noise by `rng`,
         dropout by PyTorch's global generator) differs by `rank`. Sets the global generator's seed.
         """
         torch.manual_seed(seed)
@@ -61,7 +61,7 @@ class State:
             optimisers=build_optimisers(regime, setup),
             scalers={name: GradScaler(device.type, enabled=amp == "fp16") for name in regime.groups},
             average=Average(regime, setup.ema) if setup.ema else None,
-            draw=Generator().manual_seed(_mixed(seed, rank, 3)),
+            rng=Generator().manual_seed(_mixed(seed, rank, 3)),
             device=device,
         )
 
@@ -83,7 +83,7 @@ class State:
         parameters = {name for name, _ in self.regime.named_parameters()}
         kept = {name: value for name, value in self.regime.state_dict().items() if name not in parameters}
         cuda = torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None
-        return {"own": kept, "draw": self.draw.get_state(), "global": torch.get_rng_state(), "cuda": cuda}
+        return {"own": kept, "draw": self.rng.get_state(), "global": torch.get_rng_state(), "cuda": cuda}
 
     def restore(self, shared: Content, own: Content) -> None:
         """Take up what `shared` and `own` gave (from this process's file; in the first process they are one)."""
@@ -96,7 +96,7 @@ class State:
             self.average.load_state_dict(shared["average"])
         self.step, self.best = int(shared["step"]), dict(shared["best"])
         self.pending = bool(shared.get("pending", False))  # older checkpoints do not say
-        self.draw.set_state(own["draw"])
+        self.rng.set_state(own["draw"])
         torch.set_rng_state(own["global"])
         if own["cuda"] is not None and self.device.type == "cuda":
             torch.cuda.set_rng_state(own["cuda"], self.device)

@@ -183,9 +183,9 @@ class HoleValidator:
         # (slices, 1, rows, columns), or (1, 1, z, y, x)
         batch = np.moveaxis(body, axis, 0)[:, np.newaxis] if flat else body[np.newaxis, np.newaxis]
         size = tuple(min(self.extent, max(1, extent // 2)) for extent in batch.shape[2:])
-        draw = torch.Generator().manual_seed(int(np.random.SeedSequence((self.seed, number)).generate_state(1)[0]))
+        rng = torch.Generator().manual_seed(int(np.random.SeedSequence((self.seed, number)).generate_state(1)[0]))
         tensor = torch.from_numpy(np.ascontiguousarray(batch, np.float32))
-        squares = random_squares(tensor, size, draw) * tensor.flatten(1).amax(1).reshape(-1, *[1] * (batch.ndim - 1))
+        squares = random_squares(tensor, size, rng) * tensor.flatten(1).amax(1).reshape(-1, *[1] * (batch.ndim - 1))
         found = squares.numpy()[:, 0] > 0
         return np.ascontiguousarray(np.moveaxis(found, 0, axis) if flat else found[0])
 

@@ -49,8 +49,8 @@ class Still:
     def __init__(self, size: int) -> None:
         import torch
 
-        draw = torch.Generator().manual_seed(5)
-        self.images = {k: torch.rand(1, 1, size, size, generator=draw) * 2 - 1 for k in ("source", "target")}
+        rng = torch.Generator().manual_seed(5)
+        self.images = {k: torch.rand(1, 1, size, size, generator=rng) * 2 - 1 for k in ("source", "target")}
 
     def batch(self, step: int) -> dict[str, Any]:
         return dict(self.images)
@@ -151,10 +151,10 @@ def run_ours(recipe: str, threads: int, size: int, amp: str) -> dict[str, float]
     found: dict[str, float] = {}
 
     class Timed(kind):
-        def graph(self, batch: Any, draw: Any) -> Any:
+        def forward(self, batch: Any, rng: Any) -> Any:
             if self.step >= WARM:
                 began.append(now())
-            return super().graph(batch, draw)
+            return super().forward(batch, rng)
 
         def after(self, turn: str) -> None:
             super().after(turn)
@@ -203,8 +203,8 @@ class Slices:
     def batch(self, step: int) -> dict[str, Any]:
         import torch
 
-        draw = torch.Generator().manual_seed(step)
-        first, second = (torch.randint(len(self.source), (BATCH,), generator=draw) for _ in range(2))
+        rng = torch.Generator().manual_seed(step)
+        first, second = (torch.randint(len(self.source), (BATCH,), generator=rng) for _ in range(2))
         return {"source": self.source[first], "target": self.target[first if self.paired else second]}
 
     def describe(self) -> dict[str, Any]:

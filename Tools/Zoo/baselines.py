@@ -50,6 +50,6 @@ def unet_entry(task: Task, dims: int) -> Entry:
 
 def noise_of_look(training: Array, count: int, seed: int) -> Array:
     """`count` images of independent normal pixels, with the mean and deviation each has over the training images."""
-    draw = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     mean, deviation = training.mean(axis=0), training.std(axis=0)
-    return (mean + deviation * draw.standard_normal((count, *mean.shape))).astype(np.float32)
+    return (mean + deviation * rng.standard_normal((count, *mean.shape))).astype(np.float32)

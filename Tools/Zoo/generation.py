@@ -75,10 +75,10 @@ def _root(matrix: Array) -> Array:
 
 def alike(images: Array, seed: int) -> float:
     """Mean SSIM of pairs of different images: near 1 where all are the same."""
-    draw = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     found = []
     for _ in range(PAIRS):
-        first, second = draw.choice(len(images), 2, replace=False)
+        first, second = rng.choice(len(images), 2, replace=False)
         found.append(ssim(images[first][np.newaxis, ..., 0], images[second][np.newaxis, ..., 0], 1.0))
     return float(np.mean(found))
 

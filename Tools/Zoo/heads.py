@@ -81,9 +81,9 @@ def _ute(codes: Volume, te: float, seed: int) -> Volume:
     t1, t2, density = (np.array([getattr(t, name) for t in TISSUES]) for name in ("t1", "t2", "pd"))
     level = np.append(signal(Sequence("gre", 6.0, te, flip=10.0), t1, t2, density), 0.0)  # and enclosed air
     level[0] = 0.0
-    draw = np.random.default_rng([seed, round(1000 * te)])
+    rng = np.random.default_rng([seed, round(1000 * te)])
     real = (level / level.max()).astype(np.float32)[codes.array]
-    noisy = np.hypot(real + 0.03 * draw.standard_normal(real.shape), 0.03 * draw.standard_normal(real.shape))
+    noisy = np.hypot(real + 0.03 * rng.standard_normal(real.shape), 0.03 * rng.standard_normal(real.shape))
     return codes.with_array((600.0 * noisy).astype(np.float32), unit="1")
 
 

@@ -38,8 +38,8 @@ def draw_all(previews: Path, out: Path) -> dict[str, str]:
             groups.setdefault(task.reference, []).append(entry)
     made: dict[str, str] = {}
     for name, entries in groups.items():
-        draw = _samples if TASKS[name].generates else _translations
-        sheet = draw(name, entries, previews)
+        rng = _samples if TASKS[name].generates else _translations
+        sheet = rng(name, entries, previews)
         sheet.save(out / f"{name}.png", optimize=True)
         made[f"{name}.png"] = f"{TASKS[name].title}, {COLLECTIONS[TASKS[name].collection].title}"
     for old in out.glob("*.png"):

@@ -31,9 +31,9 @@ def head(seed: int) -> tuple[Volume, Volume]:
     """An ellipsoid with a shell as MR (bright inside) and CT (bright shell), 2 mm."""
     axes = np.meshgrid(*[np.linspace(-1.2, 1.2, n) for n in (20, 40, 36)], indexing="ij")
     radius = np.sqrt(sum(axis**2 for axis in axes)) + 0.05 * seed
-    draw = np.random.default_rng(seed)
-    mr = np.where(radius < 0.8, 500, np.where(radius < 1, 60, 5)) + draw.normal(0, 10, radius.shape)
-    ct = np.where(radius < 0.8, 40, np.where(radius < 1, 900, -1000)) + draw.normal(0, 10, radius.shape)
+    rng = np.random.default_rng(seed)
+    mr = np.where(radius < 0.8, 500, np.where(radius < 1, 60, 5)) + rng.normal(0, 10, radius.shape)
+    ct = np.where(radius < 0.8, 40, np.where(radius < 1, 900, -1000)) + rng.normal(0, 10, radius.shape)
     affine = np.diag([2.0, 2.0, 2.0, 1.0])
     return Volume(mr.clip(0).astype(np.float32), affine, "1"), Volume(ct.astype(np.float32), affine, "HU")
 
@@ -360,10 +360,10 @@ def test_error_of_the_identity_is_the_distance_of_the_images():
 
 def test_wasserstein_distance_in_closed_form():
     """A shift by c is c apart; N(0, 1) and N(0, s) are (s - 1) sqrt(2 / pi) apart."""
-    draw = np.random.default_rng(0).normal(size=200_000)
-    assert wasserstein(draw, draw + 2.5) == pytest.approx(2.5, rel=1e-9)
-    assert wasserstein(draw, 3 * draw) == pytest.approx(2 * np.sqrt(2 / np.pi), rel=0.01)
-    assert wasserstein(draw, draw[::2]) < 0.01
+    rng = np.random.default_rng(0).normal(size=200_000)
+    assert wasserstein(rng, rng + 2.5) == pytest.approx(2.5, rel=1e-9)
+    assert wasserstein(rng, 3 * rng) == pytest.approx(2 * np.sqrt(2 / np.pi), rel=0.01)
+    assert wasserstein(rng, rng[::2]) < 0.01
 
 
 def test_samples_are_the_same_for_the_same_seed():

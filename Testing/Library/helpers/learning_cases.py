@@ -178,8 +178,8 @@ class Subjects:
 
     def batch(self, step: int) -> dict[str, Tensor]:
         """Subjects drawn by the step; sides that are not paired come from others."""
-        draw = Generator().manual_seed(1_000_003 * self.seed + step)
-        chosen, other, third = torch.randint(self.count, (3, self.setup.batch), generator=draw)
+        rng = Generator().manual_seed(1_000_003 * self.seed + step)
+        chosen, other, third = torch.randint(self.count, (3, self.setup.batch), generator=rng)
         batch = {name: images[chosen] for name, images in self.every.items()}
         if self.recipe.data == "unpaired":
             batch["source"] = self.every["source"][other]

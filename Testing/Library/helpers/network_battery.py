@@ -64,10 +64,10 @@ class Case:
 
     def batch(self, count: int = 1, extents: Sequence[int] | None = None, seed: int = 1) -> tuple[Any, ...]:
         """Arguments of `forward`: an image (count, inputs, *extents), or what `make` makes."""
-        draw = torch.Generator().manual_seed(seed)
+        rng = torch.Generator().manual_seed(seed)
         if self.make is not None:
-            return self.make(count, draw)
-        return (torch.randn(count, self.inputs, *(extents or [self.extent] * self.dims), generator=draw),)
+            return self.make(count, rng)
+        return (torch.randn(count, self.inputs, *(extents or [self.extent] * self.dims), generator=rng),)
 
 
 def tensors(output: Any) -> list[Tensor]:
@@ -123,11 +123,11 @@ def check_forward(case: Case) -> None:
 def check_every_parameter_learns(case: Case) -> None:
     """A random loss reaches all parameters; a bias before a norm, which removes it, may get zero."""
     network = case.build().train()
-    draw = torch.Generator().manual_seed(2)
+    rng = torch.Generator().manual_seed(2)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)  # dropout
         outputs = tensors(network(*case.batch(2)))
-    sum((tensor * torch.randn(tensor.shape, generator=draw)).sum() for tensor in outputs).backward()  # type: ignore[union-attr]
+    sum((tensor * torch.randn(tensor.shape, generator=rng)).sum() for tensor in outputs).backward()  # type: ignore[union-attr]
     idle = {f"{name}.bias" for name, part in network.named_modules() if isinstance(part, _LAYERS_WITH_IDLE_BIAS)}
     missed = [name for name, p in network.named_parameters() if p.grad is None]
     zero = [

@@ -21,13 +21,13 @@ class EveryKey:
         self.normalisers = {name: every[name] for name in self.sides}
 
     def batch(self, step):
-        draw, setup = Generator().manual_seed(step), self.setup
+        rng, setup = Generator().manual_seed(step), self.setup
         made = {}
         for name, channels in zip(("source", "target"), setup.channels, strict=True):
             for suffix in ("", "_unpaired"):
-                made[name + suffix] = torch.rand(setup.batch, channels, *setup.patch, generator=draw) * 2 - 1
+                made[name + suffix] = torch.rand(setup.batch, channels, *setup.patch, generator=rng) * 2 - 1
         ones = torch.ones(setup.batch, 1, *setup.patch)
-        return {**made, "mask": ones, "weight": ones, "label": torch.randint(2, (setup.batch,), generator=draw)}
+        return {**made, "mask": ones, "weight": ones, "label": torch.randint(2, (setup.batch,), generator=rng)}
 
     def describe(self):
         return {

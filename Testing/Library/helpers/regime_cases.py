@@ -36,7 +36,7 @@ from SynthGANLib.regimes import (
     unit,
     wasserstein,
 )
-from SynthGANLib.regimes.base import Batch, Regime, sum_of
+from SynthGANLib.regimes.base import Batch, Outputs, Regime, Terms, sum_of
 from SynthGANLib.regimes.wasserstein import CriticSchedule
 
 
@@ -111,9 +111,9 @@ def drawn(seed: int) -> Generator:
     return Generator().manual_seed(seed)
 
 
-def images(draw: Generator, *names: str, extent: int = 8, count: int = 2) -> dict[str, Tensor]:
+def images(rng: Generator, *names: str, extent: int = 8, count: int = 2) -> dict[str, Tensor]:
     """Smooth-less images in [-1, 1], one independent of the other."""
-    return {name: 2 * torch.rand(count, 1, extent, extent, generator=draw) - 1 for name in names}
+    return {name: 2 * torch.rand(count, 1, extent, extent, generator=rng) - 1 for name in names}
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ class Case:
     """A regime: how it is built from torch's global generator, and its batches."""
 
     build: Callable[[], Regime]
-    batch: Callable[[Generator], Batch] = field(default=lambda draw: images(draw, "source", "target"))
+    batch: Callable[[Generator], Batch] = field(default=lambda rng: images(rng, "source", "target"))
 
     def made(self, seed: int) -> Regime:
         torch.manual_seed(seed)
@@ -207,9 +207,9 @@ def _retina() -> retina.Retina:
     return retina.Retina(nets, retina.RetinaConfig())
 
 
-def _retina_batch(draw: Generator) -> Batch:
-    found = images(draw, "source")
-    return {"source": (found["source"] > 0).float(), "target": 2 * torch.rand(2, 3, 8, 8, generator=draw) - 1}
+def _retina_batch(rng: Generator) -> Batch:
+    found = images(rng, "source")
+    return {"source": (found["source"] > 0).float(), "target": 2 * torch.rand(2, 3, 8, 8, generator=rng) - 1}
 
 
 def _mixed() -> mixed.Mixed:
@@ -217,8 +217,8 @@ def _mixed() -> mixed.Mixed:
     return mixed.Mixed(nets, mixed.MixedConfig(pool=3))
 
 
-def _mixed_batch(draw: Generator) -> Batch:
-    return images(draw, "source", "target", "source_unpaired", "target_unpaired", extent=12)
+def _mixed_batch(rng: Generator) -> Batch:
+    return images(rng, "source", "target", "source_unpaired", "target_unpaired", extent=12)
 
 
 def _staged(steps: int = 8) -> cascade.StagedCascade:
@@ -236,8 +236,8 @@ def auto_context(steps: int = 8, folds: int = 2) -> cascade.StagedCascade:
     return cascade.StagedCascade(nets, config)
 
 
-def _folded_batch(draw: Generator) -> Batch:
-    return images(draw, "source", "target") | {"fold": torch.randint(2, (), generator=draw).expand(2).clone()}
+def _folded_batch(rng: Generator) -> Batch:
+    return images(rng, "source", "target") | {"fold": torch.randint(2, (), generator=rng).expand(2).clone()}
 
 
 def _unit() -> unit.Unit:
@@ -264,12 +264,12 @@ def _inpainting(kind: type[inpainting.Inpainting]) -> inpainting.Inpainting:
     return kind(nets, inpainting.InpaintingConfig(extent=4))
 
 
-def _labelled_batch(draw: Generator) -> Batch:
-    return images(draw, "target", count=3) | {"label": torch.arange(3)}
+def _labelled_batch(rng: Generator) -> Batch:
+    return images(rng, "target", count=3) | {"label": torch.arange(3)}
 
 
-def _target(draw: Generator) -> Batch:
-    return images(draw, "target")
+def _target(rng: Generator) -> Batch:
+    return images(rng, "target")
 
 
 MEDGAN = paired.PairedConfig(feature=20.0, style=1e-2, content=1e-2, l1=0.0, generator_turns=3)
@@ -300,13 +300,18 @@ CASES: Mapping[str, Case] = {
     "argan": Case(_argan, _target),
     "pargan": Case(lambda: _argan(patch=Judge()), _target),
     "progressive": Case(_progressive, _target),
-    "lapgan": Case(lambda: _pyramid(pyramid.Pyramid, True), lambda draw: images(draw, "target", extent=16)),
-    "ddgan": Case(lambda: _pyramid(pyramid.JointPyramid, False), lambda draw: images(draw, "target", extent=16)),
+    "lapgan": Case(lambda: _pyramid(pyramid.Pyramid, True), lambda rng: images(rng, "target", extent=16)),
+    "ddgan": Case(lambda: _pyramid(pyramid.JointPyramid, False), lambda rng: images(rng, "target", extent=16)),
     "retina": Case(_retina, _retina_batch),
     "flow": Case(lambda: flow.Flow({"generator": DualGlow(dims=2, depths=(1, 1), width=4)}, flow.FlowConfig())),
     "inpainting": Case(lambda: _inpainting(inpainting.Inpainting), _target),
     "free inpainting": Case(lambda: _inpainting(inpainting.FreeInpainting), _target),
 }
+
+
+def all_terms(regime: Regime, turn: str, outputs: Outputs, batch: Batch, rng: Generator) -> Terms:
+    """All parts of a turn's loss together."""
+    return {name: term for part in regime.loss(turn, outputs, batch, rng) for name, term in part.items()}
 
 
 class Loop:
@@ -327,16 +332,16 @@ class Loop:
             for parameter in self.regime.parameters_of(turn):
                 parameter.requires_grad_(True)
 
-    def take(self, batch: Batch, draw: Generator) -> dict[str, Tensor]:
-        """One step; returns its graph."""
+    def take(self, batch: Batch, rng: Generator) -> dict[str, Tensor]:
+        """One step; returns its outputs."""
         regime = self.regime
         regime.step = self.step
         turns = regime.turns(self.step)
         self.only(*turns)
-        graph = regime.graph(batch, draw)
+        outputs = regime.forward(batch, rng)
         for turn in turns:
             self.only(turn)
-            terms = regime.loss(turn, graph, batch, draw)
+            terms = all_terms(regime, turn, outputs, batch, rng)
             self.before(turn)
             self.optimisers[turn].zero_grad(set_to_none=True)
             sum_of(terms).backward()
@@ -347,8 +352,8 @@ class Loop:
             self.terms[turn] = {name: float(term.detach()) for name, term in terms.items()}
         self.turns += turns
         self.step += 1
-        return graph
+        return outputs
 
-    def run(self, case: Case, steps: int, data: Generator, draw: Generator) -> None:
+    def run(self, case: Case, steps: int, data: Generator, rng: Generator) -> None:
         for _ in range(steps):
-            self.take(case.batch(data), draw)
+            self.take(case.batch(data), rng)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -13,7 +13,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from SynthGANLib.recipes.base import Net, Optimiser, Setup
-from SynthGANLib.regimes.base import Batch, Graph, Regime, Terms, noise
+from SynthGANLib.regimes.base import Batch, Outputs, Regime, Terms, noise
 from SynthGANLib.training.engine import Outcome, train
 
 CHILD = Path(__file__).with_name("training_child.py")
@@ -103,30 +103,31 @@ class ToyGan(Regime):
         self.images: list[Tensor] = []
         self.register_buffer("seen", torch.zeros((), dtype=torch.int64))
 
-    def graph(self, batch: Batch, draw: Generator) -> Graph:
+    def forward(self, batch: Batch, rng: Generator) -> Outputs:
         source = batch["source"]
-        return {"fake": self.generator(source + self.config.noise * noise(tuple(source.shape), source, draw))}
+        return {"fake": self.generator(source + self.config.noise * noise(tuple(source.shape), source, rng))}
 
-    def loss(self, turn: str, graph: Graph, batch: Batch, draw: Generator) -> Terms:
-        fake, real = graph["fake"], batch["target"]
+    def loss(self, turn: str, outputs: Outputs, batch: Batch, rng: Generator) -> Iterator[Terms]:
+        fake, real = outputs["fake"], batch["target"]
         if turn == "generator":
             game = (self.discriminator(fake) - 1).square().mean()
-            return {"adversarial": game, "l1": self.config.l1 * (fake - real).abs().mean()}
-        old = self.remembered(fake.detach(), draw)
+            yield {"adversarial": game, "l1": self.config.l1 * (fake - real).abs().mean()}
+            return
+        old = self.remembered(fake.detach(), rng)
         self.seen += 1
-        return {
+        yield {
             "discriminator": (self.discriminator(real) - 1).square().mean() + self.discriminator(old).square().mean()
         }
 
-    def remembered(self, fake: Tensor, draw: Generator) -> Tensor:
+    def remembered(self, fake: Tensor, rng: Generator) -> Tensor:
         if len(self.images) < self.config.pool:
             self.images.append(fake.clone())
             return fake
-        place = int(torch.randint(len(self.images), (), generator=draw))
+        place = int(torch.randint(len(self.images), (), generator=rng))
         old, self.images[place] = self.images[place], fake.clone()
         return old
 
-    def predict(self, batch: Batch, draw: Generator) -> Tensor:
+    def predict(self, batch: Batch, rng: Generator) -> Tensor:
         return self.generator(batch["source"])
 
     def exported(self) -> Mapping[str, nn.Module]:
@@ -149,13 +150,13 @@ class ToyLine(Regime):
         super().__init__()
         self.line = networks["line"]
 
-    def graph(self, batch: Batch, draw: Generator) -> Graph:
+    def forward(self, batch: Batch, rng: Generator) -> Outputs:
         return {"fake": self.line(batch["source"])}
 
-    def loss(self, turn: str, graph: Graph, batch: Batch, draw: Generator) -> Terms:
-        return {"l2": (graph["fake"] - batch["target"]).square().mean()}
+    def loss(self, turn: str, outputs: Outputs, batch: Batch, rng: Generator) -> Iterator[Terms]:
+        yield {"l2": (outputs["fake"] - batch["target"]).square().mean()}
 
-    def predict(self, batch: Batch, draw: Generator) -> Tensor:
+    def predict(self, batch: Batch, rng: Generator) -> Tensor:
         return self.line(batch["source"])
 
     def exported(self) -> Mapping[str, nn.Module]:
@@ -211,8 +212,8 @@ class ToyFeed:
     def batch(self, step: int) -> dict[str, Tensor]:
         if step == self.kill:
             os.kill(os.getpid(), signal.SIGKILL)
-        draw = Generator().manual_seed(1000 * self.seed + step)
-        source = torch.randn(self.setup.batch, 1, *self.setup.patch, generator=draw)
+        rng = Generator().manual_seed(1000 * self.seed + step)
+        source = torch.randn(self.setup.batch, 1, *self.setup.patch, generator=rng)
         target = torch.tanh(2 * source)
         if step == self.nan:
             target[0] = float("nan")

@@ -67,11 +67,11 @@ def plain_regime(networks, config):
     class PlainGan(ToyGan):
         """The generator's output is enlarged to the discriminator's size; nothing is remembered."""
 
-        def graph(self, batch, draw):
+        def forward(self, batch, rng):
             small = self.generator(batch["source"])
             return {"fake": torch.nn.functional.interpolate(small, scale_factor=4.0)}
 
-        def remembered(self, fake, draw):
+        def remembered(self, fake, rng):
             return fake
 
     return PlainGan(networks, config)

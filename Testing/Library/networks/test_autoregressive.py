@@ -76,15 +76,15 @@ def test_the_encoder_learns_through_features_and_predictions():
 def test_real_images_get_less_energy_than_others_once_trained(order):
     network = argan(order)
     optimiser = torch.optim.Adam(network.parameters(), 2e-3, (0.5, 0.999))
-    draw = dice()
+    rng = dice()
     axis = torch.arange(16.0)
 
     def blobs(count):
-        y, x = 4 + 8 * torch.rand(2, count, 1, generator=draw)
+        y, x = 4 + 8 * torch.rand(2, count, 1, generator=rng)
         return (torch.exp(-((axis - y) ** 2) / 8)[:, :, None] * torch.exp(-((axis - x) ** 2) / 8)[:, None])[:, None]
 
     def others(count):
-        return torch.rand(count, 1, 16, 16, generator=draw)
+        return torch.rand(count, 1, 16, 16, generator=rng)
 
     for _ in range(60):
         optimiser.zero_grad()

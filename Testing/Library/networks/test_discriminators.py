@@ -29,15 +29,15 @@ def dice(seed: int = 0) -> torch.Generator:
 
 
 def images(*shape: int):
-    return lambda count, draw: (torch.randn(count, *shape, generator=draw),)
+    return lambda count, rng: (torch.randn(count, *shape, generator=rng),)
 
 
-def labelled(count, draw):
-    return torch.randn(count, 1, 16, 16, generator=draw), torch.arange(count) % 3
+def labelled(count, rng):
+    return torch.randn(count, 1, 16, 16, generator=rng), torch.arange(count) % 3
 
 
-def levels(count, draw):
-    return ([torch.randn(count, 1, n, n, generator=draw) for n in (8, 16)],)
+def levels(count, rng):
+    return ([torch.randn(count, 1, n, n, generator=rng) for n in (8, 16)],)
 
 
 CASES = {

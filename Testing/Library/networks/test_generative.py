@@ -30,7 +30,7 @@ def dice(seed: int = 0) -> torch.Generator:
 
 
 def codes(length: int):
-    return lambda count, draw: (torch.randn(count, length, generator=draw),)
+    return lambda count, rng: (torch.randn(count, length, generator=rng),)
 
 
 DCGAN = {"dims": 2, "size": 16, "code": 5, "base": 4}
@@ -54,7 +54,7 @@ FROM_CODES = {
         "NoiseDecoder",
         {**DCGAN, "classes": 3},
         coupled=True,
-        make=lambda count, draw: (torch.randn(count, 5, generator=draw), torch.arange(count) % 3),
+        make=lambda count, rng: (torch.randn(count, 5, generator=rng), torch.arange(count) % 3),
     ),
     "mlp": Case("MlpGenerator", {"shape": [2, 6, 5], "code": 5, "widths": [8, 9]}, low=-1, high=1, make=codes(5)),
     "growing": Case("ProgressiveGenerator", GROWING, make=codes(6)),

@@ -165,10 +165,10 @@ def test_images_of_a_pyramid_are_its_sum():
     with torch.no_grad():
         images = network.images(z, dice(3))
         assert [image.shape[-1] for image in images] == [4, 8, 16]
-        draw = dice(3)
+        rng = dice(3)
         for level in (1, 2):
             enlarged = network.enlarge(images[level - 1], level)
-            torch.testing.assert_close(images[level], enlarged + network.residual(level, enlarged, draw))
+            torch.testing.assert_close(images[level], enlarged + network.residual(level, enlarged, rng))
         assert not torch.equal(images[-1], network(z, dice(4)))
 
 

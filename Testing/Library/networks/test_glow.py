@@ -32,10 +32,10 @@ def dice(seed: int = 0) -> torch.Generator:
 
 def stirred(module: torch.nn.Module, amount: float = 0.1, seed: int = 0) -> torch.nn.Module:
     """`module` with every parameter moved, so that nothing is zero or the identity any more."""
-    draw = dice(seed)
+    rng = dice(seed)
     with torch.no_grad():
         for parameter in module.parameters():
-            parameter += amount * torch.randn(parameter.shape, generator=draw)
+            parameter += amount * torch.randn(parameter.shape, generator=rng)
     return module.eval()
 
 
@@ -210,21 +210,21 @@ def test_likelihood_grows_with_training_and_the_source_tells_about_the_target():
     torch.manual_seed(0)
     network = DualGlow(dims=2, depths=[2], width=8).train()
     optimiser = torch.optim.Adamax(network.parameters(), 1e-2)
-    draw = dice()
+    rng = dice()
 
     def pairs():
-        level = torch.rand(16, 1, 1, 1, generator=draw) * 1.6 - 0.8
-        source = (level + 0.05 * torch.randn(16, 1, 4, 4, generator=draw)).clamp(-1, 1)
+        level = torch.rand(16, 1, 1, 1, generator=rng) * 1.6 - 0.8
+        source = (level + 0.05 * torch.randn(16, 1, 4, 4, generator=rng)).clamp(-1, 1)
         return source, -level.expand(-1, -1, 4, 4).clone()
 
-    network.log_likelihood(*pairs(), draw)  # initialisation
+    network.log_likelihood(*pairs(), rng)  # initialisation
     test = pairs()
     network.eval()
     start = network.log_likelihood(*test, dice(1))[0].mean().item()
     network.train()
     for _ in range(70):
         optimiser.zero_grad()
-        target, source = network.log_likelihood(*pairs(), draw)
+        target, source = network.log_likelihood(*pairs(), rng)
         (target.mean() + 0.001 * source.mean()).backward()
         optimiser.step()
     network.eval()

@@ -238,8 +238,8 @@ def test_constructor_refuses_what_cannot_be() -> None:
 
 
 def test_channel_two_is_used_where_it_tells() -> None:
-    draw = torch.Generator().manual_seed(0)
-    image = torch.randn(1, 2, 12, 12, 12, generator=draw)
+    rng = torch.Generator().manual_seed(0)
+    image = torch.randn(1, 2, 12, 12, 12, generator=rng)
     flat = local_features(image)[0].flatten(1).T
     network = fit_ridge(flat, image[0, 1].flatten() * 2 - 1, degree=1, ridge=1e-6)
     close(network(image)[0, 0], image[0, 1] * 2 - 1, atol=1e-3, rtol=1e-3)

@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 from learning_cases import Run, check_finite, constant, dice, error, one_thread, trained  # noqa: F401  # a fixture
+from regime_cases import all_terms
 from torch.nn import functional as F
 
 from SynthGANLib.recipes.registry import RECIPES
@@ -59,10 +60,11 @@ def test_there_and_back_is_half_as_wrong_and_what_lies_between_looks_like_the_ot
     for regime in (run.before, run.after):
         regime.step = 0  # MR-GAN's unpaired one
         with torch.no_grad():
-            graph = regime.graph(run.held, dice())
-            cycle.append(sum(error(graph[f"back_{d}"], run.held[s]) for d, s in (("a", "source"), ("b", "target"))))
+            networks, a, b = regime.exported(), run.held["source"], run.held["target"]
+            there, back = networks["forward"], networks["backward"]
+            cycle.append(error(back(there(a)), a) + error(there(back(b)), b))
             levels = [
-                (regime.exported()[way](given).flatten().sort().values - wanted.flatten().sort().values).abs().mean()
+                (networks[way](given).flatten().sort().values - wanted.flatten().sort().values).abs().mean()
                 for way, (given, wanted) in ways(run).items()
             ]
             grey.append(float(sum(levels)))
@@ -81,7 +83,10 @@ def right(run: Run) -> float:
     run.after.step = 0
     for maker in (run.before, run.after):
         with torch.no_grad():
-            run.after.loss(turn, maker.graph(run.held, dice()), run.held, dice())
+            outputs = maker.forward(run.held, dice())
+            for earlier in maker.turns(0)[: maker.turns(0).index(turn)]:
+                all_terms(maker, earlier, outputs, run.held, dice())  # these may leave their images in the outputs
+            all_terms(run.after, turn, outputs, run.held, dice())
         watched = run.after.watch({})
         shares.append((watched["real_accuracy"] + watched["fake_accuracy"]) / 2)
     return max(shares)
@@ -90,7 +95,7 @@ def right(run: Run) -> float:
 def test_the_likelihood_of_the_flow_rises(tmp_path):
     run = trained("dual-glow", tmp_path)
     with torch.no_grad():
-        before, after = (regime.graph(run.held, dice())["target_bits"].mean() for regime in (run.before, run.after))
+        before, after = (regime.forward(run.held, dice())["target_bits"].mean() for regime in (run.before, run.after))
     assert float(after) < float(before) - 1
 
 
@@ -99,10 +104,10 @@ def test_what_is_missing_is_filled_in_better_than_by_a_constant(tmp_path):
     check_finite(run)
     image = run.held["target"]
     with torch.no_grad():
-        graph = run.after.graph(run.held, dice())
-    hole = graph["hole"].expand_as(image)
+        outputs = run.after.forward(run.held, dice())
+    hole = outputs["hole"].expand_as(image)
     flat = (image[hole] - image[hole].median()).abs().mean()
-    assert float((graph["fake"] - image)[hole].abs().mean()) < 0.9 * float(flat)
+    assert float((outputs["fake"] - image)[hole].abs().mean()) < 0.9 * float(flat)
 
 
 def test_a_retina_comes_through_its_code(tmp_path):
@@ -115,9 +120,9 @@ def test_a_retina_comes_through_its_code(tmp_path):
     vessels, photograph = run.held["source"], run.held["target"]
     assert set(vessels.unique().tolist()) == {0.0, 1.0}
     with torch.no_grad():
-        logits = [regime.graph(run.held, dice())["mask_logits"] for regime in (run.before, run.after)]
+        logits = [regime.forward(run.held, dice())["mask_logits"] for regime in (run.before, run.after)]
         before, after = (float(F.binary_cross_entropy_with_logits(one, vessels)) for one in logits)
-        image = run.after.graph(run.held, dice())["fake"]
+        image = run.after.forward(run.held, dice())["fake"]
     flat = torch.full_like(vessels, float(torch.logit(vessels.mean())))
     assert after < 0.7 * before
     assert after < float(F.binary_cross_entropy_with_logits(flat, vessels))

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from regime_cases import all_terms
 
 from SynthGANLib.errors import InputError
 from SynthGANLib.recipes.base import Recipe, Setup
@@ -46,10 +47,10 @@ COUNTS = {
 
 def batch_of(setup: Setup, seed: int = 1) -> dict[str, torch.Tensor]:
     """Images of the recipe's channels and patch in [-1, 1], with everything a regime may ask for."""
-    draw = torch.Generator().manual_seed(seed)
+    rng = torch.Generator().manual_seed(seed)
 
     def image(channels: int) -> torch.Tensor:
-        return torch.rand(setup.batch, channels, *setup.patch, generator=draw) * 2 - 1
+        return torch.rand(setup.batch, channels, *setup.patch, generator=rng) * 2 - 1
 
     source, target = setup.channels
     ones = torch.ones(setup.batch, 1, *setup.patch)
@@ -101,7 +102,7 @@ def test_each_turn_changes_its_networks_and_no_others(entry):
     setup = entry.tiny()
     torch.manual_seed(0)
     regime = setup.build().train()
-    batch, draw = batch_of(setup), torch.Generator().manual_seed(2)
+    batch, rng = batch_of(setup), torch.Generator().manual_seed(2)
     if entry.name == "retina":
         batch["source"] = (batch["source"] > 0).float()  # vessels are there or not
     assert set(regime.needs) <= set(batch)
@@ -109,14 +110,14 @@ def test_each_turn_changes_its_networks_and_no_others(entry):
     reached = set[str]()
     for step in sorted({*steps_with_every_turn(regime), *LATER.get(entry.name, [])}):
         regime.step = step
-        graph = regime.graph(batch, draw)
+        outputs = regime.forward(batch, rng)
         for turn in regime.turns(step):
             own = regime.parameters_of(turn)
             others = [p for name in regime.groups if name != turn for p in regime.parameters_of(name)]
             before, untouched = [p.detach().clone() for p in own], [p.detach().clone() for p in others]
             for parameter in others:
                 parameter.requires_grad_(False)
-            total = sum_of(regime.loss(turn, graph, batch, draw))
+            total = sum_of(all_terms(regime, turn, outputs, batch, rng))
             assert torch.isfinite(total), turn
             optimiser = torch.optim.SGD(own, lr=0.1)
             regime.zero_grad(set_to_none=True)

@@ -114,7 +114,7 @@ def test_copies_begin_as_their_stage_and_finished_ones_rest() -> None:
         for parameter in regime.generator.parameters():
             parameter.add_(0.25)  # as the first weights are drawn after the regime is built
     regime.step = 0
-    regime.graph(folded(0, 0), drawn(0))
+    regime.forward(folded(0, 0), drawn(0))
     fresh = {name: part.state_dict() for name, part in parts(regime).items()}
     weights = [name for name in fresh["stage 0"] if "running" not in name and "num_batches" not in name]
     assert all(torch.equal(fresh["copy 0.1"][name], fresh["stage 0"][name]) for name in weights)
@@ -152,7 +152,7 @@ def test_what_makes_no_sense_is_refused() -> None:
         apply(RECIPES["cascade-gan"].tiny(), {"config.folds": "1"})
     regime = auto_context()
     with pytest.raises(ValueError, match="a batch is of one fold"):
-        regime.graph(images(drawn(0), "source", "target") | {"fold": torch.tensor([0, 1])}, drawn(0))
+        regime.forward(images(drawn(0), "source", "target") | {"fold": torch.tensor([0, 1])}, drawn(0))
     assert RECIPES["cascade-gan"].canonical().config.folds == 4
     without = StagedCascade({"generator": stages(1, 2)}, CascadeConfig((weights, weights), (0.5,), 8))
     assert "fold" not in without.needs

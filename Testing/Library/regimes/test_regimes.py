@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from regime_cases import CASES, Case, Judge, Loop, Translator, drawn, two_domains
+from regime_cases import CASES, Case, Judge, Loop, Translator, all_terms, drawn, two_domains
 from torch import Tensor, nn
 
 from SynthGANLib.regimes import cascade, cycle, paired, supervised
@@ -57,9 +57,9 @@ def test_groups_are_disjoint_and_hold_every_trainable_parameter(case: Case) -> N
 @pytest.mark.parametrize("name", CASES)
 def test_a_turn_trains_all_of_its_networks_and_no_other(name: str) -> None:
     case = CASES[name]
-    regime, data, draw = case.made(1), drawn(2), drawn(3)
+    regime, data, rng = case.made(1), drawn(2), drawn(3)
     loop = Loop(regime)
-    loop.run(case, 2, data, draw)  # a flow's last layers are 0 at first, and let nothing through
+    loop.run(case, 2, data, rng)  # a flow's last layers are 0 at first, and let nothing through
     changed: dict[str, set[str]] = {turn: set() for turn in regime.groups}
     whole = {turn: names_of(regime, turn) - {CANCELS.get(name)} for turn in regime.groups}
     before: dict[str, Tensor] = {}
@@ -75,17 +75,17 @@ def test_a_turn_trains_all_of_its_networks_and_no_other(name: str) -> None:
         changed[turn] |= now
 
     loop.before, loop.behind = keep, compare
-    loop.run(case, 6, data, draw)
+    loop.run(case, 6, data, rng)
     first = ("generator.stages.0.", "discriminator_1.", "copies.", "copied_judges.")  # of a cascade, and frozen
     finished = {n for n, _ in regime.named_parameters() if n.startswith(first)}
     assert changed == {turn: names - finished for turn, names in whole.items()}
 
 
-def _saved(loop: Loop, data: Any, draw: Any) -> Any:
+def _saved(loop: Loop, data: Any, rng: Any) -> Any:
     state = {
         "regime": dict(loop.regime.state_dict()),
         "optimisers": {name: o.state_dict() for name, o in loop.optimisers.items()},
-        "random": [data.get_state(), draw.get_state(), torch.get_rng_state()],
+        "random": [data.get_state(), rng.get_state(), torch.get_rng_state()],
         "step": loop.step,
     }
     file = io.BytesIO()
@@ -97,20 +97,20 @@ def _saved(loop: Loop, data: Any, draw: Any) -> Any:
 @each
 def test_n_steps_saved_and_n_more_are_2n_steps_bit_for_bit(case: Case) -> None:
     straight = Loop(case.made(4))
-    data, draw = drawn(5), drawn(6)
-    straight.run(case, 4, data, draw)
-    saved = _saved(straight, data, draw)
-    straight.run(case, 4, data, draw)
+    data, rng = drawn(5), drawn(6)
+    straight.run(case, 4, data, rng)
+    saved = _saved(straight, data, rng)
+    straight.run(case, 4, data, rng)
 
     resumed = Loop(case.made(7))
     resumed.regime.load_state_dict(saved["regime"])
     for name, state in saved["optimisers"].items():
         resumed.optimisers[name].load_state_dict(state)
     data.set_state(saved["random"][0])
-    draw.set_state(saved["random"][1])
+    rng.set_state(saved["random"][1])
     torch.set_rng_state(saved["random"][2])
     resumed.step = saved["step"]
-    resumed.run(case, 4, data, draw)
+    resumed.run(case, 4, data, rng)
 
     assert resumed.terms == straight.terms
     ends = straight.regime.state_dict(), resumed.regime.state_dict()
@@ -139,14 +139,14 @@ def test_the_seed_decides(case: Case) -> None:
 
 @each
 def test_terms_are_float32_scalars_also_under_bf16(case: Case) -> None:
-    regime, draw = case.made(11), drawn(12)
+    regime, rng = case.made(11), drawn(12)
     batch = case.batch(drawn(13))
     for step in range(4):
         regime.step = step
         with torch.autocast("cpu", torch.bfloat16):
-            graph = regime.graph(batch, draw)
+            outputs = regime.forward(batch, rng)
             for turn in regime.turns(step):
-                terms = regime.loss(turn, graph, batch, draw)
+                terms = all_terms(regime, turn, outputs, batch, rng)
                 assert {(t.dtype, t.shape) for t in terms.values()} == {(torch.float32, torch.Size([]))}
                 assert bool(torch.isfinite(sum_of(terms)))
 
@@ -180,24 +180,24 @@ def test_what_is_needed_is_what_is_read(case: Case) -> None:
             return super().__getitem__(name)
 
     read: set[str] = set()
-    regime, draw = case.made(19), drawn(20)
+    regime, rng = case.made(19), drawn(20)
     batch = Read(case.batch(drawn(21)))
     for step in range(4):
         regime.step = step
-        graph = regime.graph(batch, draw)
+        outputs = regime.forward(batch, rng)
         for turn in regime.turns(step):
-            regime.loss(turn, graph, batch, draw)
+            all_terms(regime, turn, outputs, batch, rng)
     assert read == set(regime.needs)
 
 
-def blobs(draw: torch.Generator, count: int = 8) -> Batch:
+def blobs(rng: torch.Generator, count: int = 8) -> Batch:
     """MR and CT of one anatomy: a disc and a ring in different grey values, the MR with noise."""
     axis = torch.arange(12.0)
-    centre = 4 + 4 * torch.rand(count, 2, generator=draw)
+    centre = 4 + 4 * torch.rand(count, 2, generator=rng)
     y, x = axis[None, :, None] - centre[:, :1, None], axis[None, None, :] - centre[:, 1:, None]
     radius = (x.square() + y.square()).sqrt()[:, None]
     inside, ring = (radius < 3).float(), ((radius >= 3) & (radius < 4)).float()
-    speckle = 0.05 * torch.randn(inside.shape, generator=draw)
+    speckle = 0.05 * torch.randn(inside.shape, generator=rng)
     return {"source": 0.8 * inside - 0.6 * ring + speckle, "target": 0.1 * inside + 0.9 * ring - 0.5}
 
 
@@ -212,11 +212,11 @@ def test_paired_training_beats_copying_and_the_mean(adversarial: bool) -> None:
     regime: Regime = supervised.Supervised(nets, supervised.SupervisedConfig())
     if adversarial:
         regime = paired.PairedAdversarial(nets, paired.PairedConfig(l1=20.0))
-    loop, data, draw = Loop(regime, 5e-3), drawn(1), drawn(2)
+    loop, data, rng = Loop(regime, 5e-3), drawn(1), drawn(2)
     for _ in range(200):
-        loop.take(blobs(data), draw)
+        loop.take(blobs(data), rng)
     held = blobs(drawn(3), 32)
-    found = _mae(regime.predict(held, draw), held["target"])
+    found = _mae(regime.predict(held, rng), held["target"])
     mean = held["target"].mean().expand_as(held["target"])
     assert found < 0.5 * min(_mae(held["source"], held["target"]), _mae(mean, held["target"]))
 
@@ -224,17 +224,18 @@ def test_paired_training_beats_copying_and_the_mean(adversarial: bool) -> None:
 def test_unpaired_training_halves_the_cycle_error() -> None:
     torch.manual_seed(0)
     regime = cycle.Cycle(two_domains(), cycle.CycleConfig(identity=0.0, pool=8))
-    loop, data, draw = Loop(regime, 5e-3), drawn(1), drawn(2)
+    loop, data, rng = Loop(regime, 5e-3), drawn(1), drawn(2)
 
     def error() -> float:
         held = blobs(drawn(3), 32)
-        graph = regime.graph(held, draw)
-        return _mae(graph["back_a"], held["source"]) + _mae(graph["back_b"], held["target"])
+        there, back = regime.generator_ab, regime.generator_ba
+        a, b = held["source"], held["target"]
+        return _mae(back(there(a)), a) + _mae(there(back(b)), b)
 
     before = error()
     for _ in range(150):
         pair = blobs(data)
-        loop.take({"source": pair["source"], "target": blobs(data)["target"]}, draw)
+        loop.take({"source": pair["source"], "target": blobs(data)["target"]}, rng)
     assert error() < 0.5 * before
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import safetensors.torch
 import torch
-from regime_cases import CASES, Constant, Loop, Translator, drawn, images, two_domains
+from regime_cases import CASES, Constant, Loop, Translator, all_terms, drawn, images, two_domains
 from torch import Tensor, nn
 
 from SynthGANLib.errors import ModelError
@@ -22,13 +22,17 @@ from SynthGANLib.networks.unit import PaperUnit, UnitTranslator
 from SynthGANLib.recipes.overrides import apply
 from SynthGANLib.recipes.registry import RECIPES
 from SynthGANLib.regimes import cycle, mixed, unit
-from SynthGANLib.regimes.base import Batch, Graph, Regime, sum_of
+from SynthGANLib.regimes.base import Batch, Outputs, Regime, sum_of
 
 
-def one(regime: Regime, turn: str, batch: Batch, step: int = 0) -> tuple[Graph, dict[str, float]]:
+def one(regime: Regime, turn: str, batch: Batch, step: int = 0) -> tuple[Outputs, dict[str, float]]:
     regime.step = step
-    graph = regime.graph(batch, drawn(0))
-    return graph, {name: float(term.detach()) for name, term in regime.loss(turn, graph, batch, drawn(1)).items()}
+    outputs = regime.forward(batch, drawn(0))
+    for earlier in regime.turns(step):
+        terms = all_terms(regime, earlier, outputs, batch, drawn(1))
+        if earlier == turn:
+            break
+    return outputs, {name: float(term.detach()) for name, term in terms.items()}
 
 
 def heads(seed: int = 0) -> dict[str, nn.Module]:
@@ -69,9 +73,10 @@ def test_cycle_terms_are_what_the_paper_says() -> None:
     regime = cycle.Cycle(nets, cycle.CycleConfig())
     batch = images(drawn(0), "source", "target")
     a, b, there, back = batch["source"], batch["target"], nets["generator_ab"], nets["generator_ba"]
-    graph, terms = one(regime, "generators", batch)
-    assert graph["back_a"].shape == a.shape
+    outputs, terms = one(regime, "generators", batch)
     with torch.no_grad():
+        assert torch.equal(outputs["fake_a"], back(b))
+        assert torch.equal(outputs["fake_b"], there(a))
         expected = {
             "cycle_a": 10 * (back(there(a)) - a).abs().mean(),
             "cycle_b": 10 * (there(back(b)) - b).abs().mean(),
@@ -87,8 +92,7 @@ def test_identity_is_left_out_where_the_domains_differ_in_channels() -> None:
     nets["discriminator_b"] = nn.Conv2d(2, 1, 3)
     batch = images(drawn(0), "source", "target")
     batch["target"] = batch["target"].repeat(1, 2, 1, 1)
-    graph, terms = one(cycle.Cycle(nets, cycle.CycleConfig()), "generators", batch)
-    assert not {"same_a", "same_b"} & set(graph)
+    _, terms = one(cycle.Cycle(nets, cycle.CycleConfig()), "generators", batch)
     assert not any(name.startswith("identity") for name in terms)
 
 
@@ -129,10 +133,10 @@ def test_gradient_consistency_is_free_for_a_linear_map_and_dear_for_an_inverted_
 def test_discriminators_are_shown_what_the_pools_hand_out() -> None:
     loop = Loop(CASES["cycle"].made(0))
     regime: Any = loop.regime
-    data, draw, seen = drawn(1), drawn(2), []
+    data, rng, seen = drawn(1), drawn(2), []
     for _ in range(12):
-        graph = loop.take(CASES["cycle"].batch(data), draw)
-        seen += list(graph["fake_b"].detach())
+        outputs = loop.take(CASES["cycle"].batch(data), rng)
+        seen += list(outputs["fake_b"].detach())
         for shown in regime.discriminator_b.shown[-1]:
             assert any(torch.equal(shown, image) for image in seen)
     assert len(regime.pool_b.images) == 3
@@ -166,17 +170,17 @@ def test_without_single_images_it_is_pix2pix_both_ways() -> None:
     a, b = batch["source"], batch["target"]
     cross = nn.functional.binary_cross_entropy_with_logits
     for step in range(2):
-        graph, terms = one(regime, "generators", batch, step)
+        outputs, terms = one(regime, "generators", batch, step)
         with torch.no_grad():
-            logits = nets["discriminator_b"].paired(a, graph["fake_b"])
-            back = nets["discriminator_a"].paired(b, graph["fake_a"])
+            logits = nets["discriminator_b"].paired(a, outputs["fake_b"])
+            back = nets["discriminator_a"].paired(b, outputs["fake_a"])
             true = nets["discriminator_b"].paired(a, b)
         assert terms == pytest.approx(
             {
                 "paired_adversarial_a": float(cross(back, torch.ones_like(back))),
                 "paired_adversarial_b": float(cross(logits, torch.ones_like(logits))),
-                "paired_l1_a": 100 * float((graph["fake_a"] - a).abs().mean().detach()),
-                "paired_l1_b": 100 * float((graph["fake_b"] - b).abs().mean().detach()),
+                "paired_l1_a": 100 * float((outputs["fake_a"] - a).abs().mean().detach()),
+                "paired_l1_b": 100 * float((outputs["fake_b"] - b).abs().mean().detach()),
             },
             rel=1e-5,
         )
@@ -195,10 +199,10 @@ def test_steps_alternate_and_leave_the_other_heads_untouched() -> None:
     case = CASES["mixed"]
     loop = Loop(case.made(0))
     regime: Any = loop.regime
-    data, draw = drawn(1), drawn(2)
+    data, rng = drawn(1), drawn(2)
     for step in range(4):
         before = copy.deepcopy(regime.discriminator_a.state_dict())
-        loop.take(case.batch(data), draw)
+        loop.take(case.batch(data), rng)
         kind = "paired" if step % 2 else "unpaired"
         assert _changed(before, regime.discriminator_a) == {"trunk", f"{kind}_head", f"{kind}_tail"}
         assert all(name.startswith("paired_") == bool(step % 2) for name in loop.terms["generators"])
@@ -216,17 +220,17 @@ def coded(share: int = 0) -> unit.Unit:
 def test_codes_and_weights_of_unit() -> None:
     regime = coded()
     batch = images(drawn(0), "source", "target", extent=16)
-    graph, terms = one(regime, "generator", batch)
-    assert graph["code_a"].shape == (2, 8, 4, 4)
+    outputs, terms = one(regime, "generator", batch)
+    assert outputs["code_a"].shape == (2, 8, 4, 4)
     net = regime.generator
     # the way back starts from the code that b's encoder makes of the translation
-    assert torch.equal(graph["again_a"], net.encode_b(graph["fake_b"]))
-    assert torch.equal(graph["again_b"], net.encode_a(graph["fake_a"]))
+    assert torch.equal(outputs["again_a"], net.encode_b(outputs["fake_b"]))
+    assert torch.equal(outputs["again_b"], net.encode_a(outputs["fake_a"]))
     expected = {
-        "code_a": 0.01 * graph["code_a"].square().mean(),
-        "cycle_code_b": 0.01 * graph["again_b"].square().mean(),
-        "within_a": 10 * (graph["within_a"] - batch["source"]).abs().mean(),
-        "cycle_b": 10 * (graph["back_b"] - batch["target"]).abs().mean(),
+        "code_a": 0.01 * outputs["code_a"].square().mean(),
+        "cycle_code_b": 0.01 * outputs["again_b"].square().mean(),
+        "within_a": 10 * (outputs["within_a"] - batch["source"]).abs().mean(),
+        "cycle_b": 10 * (outputs["back_b"] - batch["target"]).abs().mean(),
     }
     for name, value in expected.items():
         assert terms[name] == pytest.approx(float(value.detach()), rel=1e-5), name
@@ -253,19 +257,21 @@ def test_the_perceptual_term_compares_an_image_with_its_translation() -> None:
     nets = {"generator": PaperUnit(base=2, blocks=1), "vgg": look, **judges}
     regime = unit.Unit(nets, unit.UnitConfig(perceptual=2.0))
     batch = images(drawn(0), "source", "target", extent=16)
-    graph = regime.graph(batch, drawn(0))
-    terms = regime.loss("generator", graph, batch, drawn(0))
-    expected = [batch["target"], graph["fake_a"], batch["source"], graph["fake_b"]]
+    outputs = regime.forward(batch, drawn(0))
+    terms = all_terms(regime, "generator", outputs, batch, drawn(0))
+    expected = [batch["target"], outputs["fake_a"], batch["source"], outputs["fake_b"]]
     assert all(torch.equal(a, b) for a, b in zip(look.shown, expected, strict=True))
 
     def plain(x: Tensor) -> Tensor:
         return (x - x.mean((2, 3), keepdim=True)) / (x.var((2, 3), unbiased=False, keepdim=True) + 1e-5).sqrt()
 
-    apart = (plain(graph["fake_b"]) - plain(batch["source"])).square().mean()
+    apart = (plain(outputs["fake_b"]) - plain(batch["source"])).square().mean()
     assert float(terms["perceptual_b"].detach()) == pytest.approx(2 * float(apart.detach()), rel=1e-3)
     (slope,) = torch.autograd.grad(terms["perceptual_b"], next(regime.generator.encoder_a.parameters()))
     assert float(slope.abs().sum()) > 0
-    assert not any(name.startswith("perceptual") for name in regime.loss("discriminators", graph, batch, drawn(0)))
+    assert not any(
+        name.startswith("perceptual") for name in all_terms(regime, "discriminators", outputs, batch, drawn(0))
+    )
 
 
 def test_feature_distance_sees_the_pattern_and_not_its_strength() -> None:
@@ -295,8 +301,8 @@ def test_weights_of_the_perceptual_term_come_from_the_users_file(tmp_path: Path)
     batch = images(drawn(0), "source", "target", extent=32)
     found = regime.vgg(batch["source"])[-1]  # type: ignore[misc]
     assert torch.equal(found, own(batch["source"])[-1])
-    graph = regime.graph(batch, drawn(0))
-    assert float(regime.loss("generator", graph, batch, drawn(0))["perceptual_a"].detach()) > 0
+    outputs = regime.forward(batch, drawn(0))
+    assert float(all_terms(regime, "generator", outputs, batch, drawn(0))["perceptual_a"].detach()) > 0
 
 
 # The paper's network
@@ -348,7 +354,7 @@ def test_both_domains_teach_the_papers_shared_blocks() -> None:
 def test_codes_are_noisy_in_training_only() -> None:
     regime = coded()
     batch = images(drawn(0), "source", "target", extent=16)
-    first, second = regime.graph(batch, drawn(0)), regime.graph(batch, drawn(1))
+    first, second = regime.forward(batch, drawn(0)), regime.forward(batch, drawn(1))
     assert torch.equal(first["code_a"], second["code_a"])
     assert not torch.equal(first["fake_b"], second["fake_b"])
     net = regime.generator
@@ -359,9 +365,9 @@ def test_codes_are_noisy_in_training_only() -> None:
 def test_shared_blocks_learn_from_both_domains() -> None:
     batch = images(drawn(0), "source", "target", extent=16)
     regime = coded(share=1)
-    graph = regime.graph(batch, drawn(0))
+    outputs = regime.forward(batch, drawn(0))
     shared = next(regime.generator.shared_encoder.parameters())
-    terms = regime.loss("generator", graph, batch, drawn(0))
+    terms = all_terms(regime, "generator", outputs, batch, drawn(0))
     for name in ("code_a", "code_b"):
         (slope,) = torch.autograd.grad(terms[name], shared, retain_graph=True)
         assert float(slope.abs().sum()) > 0

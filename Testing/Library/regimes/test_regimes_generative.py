@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from regime_cases import CASES, Constant, Dense, Judge, Loop, Translator, drawn, images
+from regime_cases import CASES, Constant, Dense, Judge, Loop, Translator, all_terms, drawn, images
 from torch import Tensor, nn
 
 from SynthGANLib.networks.autoregressive import AutoregressiveDiscriminator
@@ -20,7 +20,7 @@ from SynthGANLib.regimes.wasserstein import EVERY_STEP, CriticSchedule
 
 
 def terms_of(regime: Regime, turn: str, batch: Batch) -> dict[str, Tensor]:
-    return regime.loss(turn, regime.graph(batch, drawn(0)), batch, drawn(1))
+    return all_terms(regime, turn, regime.forward(batch, drawn(0)), batch, drawn(1))
 
 
 class Line(nn.Module):
@@ -34,8 +34,8 @@ class Line(nn.Module):
         return self.scale * z + self.shift
 
 
-def normal(draw: torch.Generator, mean: float, std: float, count: int = 64) -> Batch:
-    return {"target": mean + std * torch.randn(count, 1, generator=draw)}
+def normal(rng: torch.Generator, mean: float, std: float, count: int = 64) -> Batch:
+    return {"target": mean + std * torch.randn(count, 1, generator=rng)}
 
 
 # GAN, DCGAN, conditional GAN
@@ -55,11 +55,11 @@ def test_a_gan_finds_a_gaussian() -> None:
     torch.manual_seed(0)
     nets = {"generator": Line(), "discriminator": Dense(1, 24)}
     regime = noise.Noise(nets, noise.NoiseConfig(code=1))
-    loop, data, draw = Loop(regime, 2e-2, (0.5, 0.9)), drawn(1), drawn(2)
+    loop, data, rng = Loop(regime, 2e-2, (0.5, 0.9)), drawn(1), drawn(2)
     loop.optimisers["generator"].param_groups[0]["lr"] = 4e-3  # the slower one, so that the two do not circle
     for _ in range(1000):
-        loop.take(normal(data, 3.0, 0.5), draw)
-    found = regime.predict(normal(data, 3.0, 0.5, 4096), draw).detach()
+        loop.take(normal(data, 3.0, 0.5), rng)
+    found = regime.predict(normal(data, 3.0, 0.5, 4096), rng).detach()
     assert abs(float(found.mean()) - 3) < 0.2 * 0.5
     assert abs(float(found.std()) - 0.5) < 0.3 * 0.5
 
@@ -68,14 +68,14 @@ def test_classes_are_told_apart() -> None:
     """Brightness is the class; the generator learns it, and exchanging labels exchanges the images."""
     torch.manual_seed(0)
     regime: Any = CASES["labelled"].made(0)
-    loop, draw = Loop(regime, 5e-3), drawn(1)
+    loop, rng = Loop(regime, 5e-3), drawn(1)
     label = torch.arange(3).repeat(8)
     brightness = (label.float() - 1)[:, None, None, None] * 0.6
     for _ in range(250):
-        jitter = 0.05 * torch.randn(24, 1, 8, 8, generator=draw)
-        loop.take({"target": brightness + jitter, "label": label}, draw)
+        jitter = 0.05 * torch.randn(24, 1, 8, 8, generator=rng)
+        loop.take({"target": brightness + jitter, "label": label}, rng)
     with torch.no_grad():
-        z = torch.randn(24, 4, generator=draw)
+        z = torch.randn(24, 4, generator=rng)
         means = [float(regime.generator(z, torch.full((24,), c)).mean()) for c in range(3)]
         assert means[0] + 0.2 < means[1] < means[2] - 0.2
         x = brightness[:3].expand(-1, 1, 8, 8)
@@ -131,14 +131,14 @@ LIMIT = float(torch.tensor(0.1))  # the nearest float32
 
 def test_weights_are_clipped_after_the_critics_step_and_not_the_generators() -> None:
     loop = Loop(CASES["wgan"].made(0), 0.05)
-    data, draw = drawn(1), drawn(2)
+    data, rng = drawn(1), drawn(2)
     regime: Any = loop.regime
     with torch.no_grad():
         next(regime.critic.parameters()).fill_(7.0)
-    regime.graph(CASES["wgan"].batch(data), draw)
+    regime.forward(CASES["wgan"].batch(data), rng)
     assert max(float(p.detach().abs().max()) for p in regime.critic.parameters()) <= LIMIT, "before the first step, too"
     for _ in range(4):
-        loop.take(CASES["wgan"].batch(data), draw)
+        loop.take(CASES["wgan"].batch(data), rng)
         assert max(float(p.detach().abs().max()) for p in regime.critic.parameters()) <= LIMIT
     assert max(float(p.detach().abs().max()) for p in regime.generator.parameters()) > LIMIT
 
@@ -150,13 +150,13 @@ def critic_of(shift: float, std: float, steps: int, config: wasserstein.Wasserst
     """
     torch.manual_seed(0)
     regime = wasserstein.Wasserstein({"generator": Line(std), "critic": Dense(2, 24)}, config)
-    loop, data, draw = Loop(regime, 5e-3), drawn(1), drawn(2)
+    loop, data, rng = Loop(regime, 5e-3), drawn(1), drawn(2)
     found = []
     for step in range(steps):
         real = std * torch.randn(64, 2, generator=data) + torch.tensor([shift, 0.0])
-        graph = loop.take({"target": real}, draw)
+        outputs = loop.take({"target": real}, rng)
         if step >= steps - 20:
-            found.append(regime.watch(graph)["distance"])
+            found.append(regime.watch(outputs)["distance"])
     assert set(loop.turns) == {"critic"}
     return sum(found) / len(found)
 
@@ -184,9 +184,9 @@ def test_the_estimate_goes_with_the_true_distance(clip: float) -> None:
 # ARGAN
 
 
-def smooth(draw: torch.Generator, count: int = 16) -> Batch:
+def smooth(rng: torch.Generator, count: int = 16) -> Batch:
     axis = torch.arange(8.0)
-    at = 1.5 + 5 * torch.rand(count, 2, generator=draw)
+    at = 1.5 + 5 * torch.rand(count, 2, generator=rng)
     y, x = axis[None, :, None] - at[:, :1, None], axis[None, None, :] - at[:, 1:, None]
     return {"target": 2 * torch.exp(-(x.square() + y.square()) / 4)[:, None] - 1}
 
@@ -198,15 +198,15 @@ def test_the_energy_of_real_images_falls_below_that_of_generated_ones(order: str
     nets = {"generator": MlpGenerator((1, 8, 8), code=8, widths=[16]), "discriminator": judge}
     config = autoregressive.AutoregressiveConfig(code=8, pretrain=150)
     regime = autoregressive.Autoregressive(nets, config)
-    loop, data, draw = Loop(regime, 2e-3), drawn(1), drawn(2)
+    loop, data, rng = Loop(regime, 2e-3), drawn(1), drawn(2)
     for _ in range(150):
-        graph = loop.take(smooth(data), draw)
+        outputs = loop.take(smooth(data), rng)
     assert set(loop.turns) == {"discriminator"}
     held = smooth(drawn(3), 64)
     with torch.no_grad():
-        real, fake = regime.energy(held["target"]), regime.energy(regime.predict(held, draw))
+        real, fake = regime.energy(held["target"]), regime.energy(regime.predict(held, rng))
     assert float(real.mean()) < 0.5 * float(fake.mean())
-    assert regime.watch(graph)["gap"] > 0
+    assert regime.watch(outputs)["gap"] > 0
     assert regime.turns(150) == ("discriminator", "generator")
 
 
@@ -227,13 +227,13 @@ def test_growth_by_the_images_seen() -> None:
     assert config.growth(10**9, 2) == (2, 1.0)
     assert progressive.ProgressiveConfig(stable=10, fade=0).growth(10, 1) == (1, 1.0)
     regime: Any = CASES["progressive"].made(0)  # level 1 from 2 images on, faded in over 20
-    loop, data, draw = Loop(regime), drawn(1), drawn(2)
+    loop, data, rng = Loop(regime), drawn(1), drawn(2)
     seen = []
     for _ in range(14):
-        graph = loop.take(images(data, "target"), draw)
-        watched = regime.watch(graph)
+        outputs = loop.take(images(data, "target"), rng)
+        watched = regime.watch(outputs)
         seen.append((watched["level"], watched["alpha"]))
-        assert graph["fake"].shape == graph["real"].shape == (2, 1, *[4 * 2 ** int(watched["level"])] * 2)
+        assert outputs["fake"].shape == outputs["real"].shape == (2, 1, *[4 * 2 ** int(watched["level"])] * 2)
     assert seen == [(0, 1.0)] + [(1, pytest.approx(k / 10)) for k in range(10)] + [(1, 1.0)] * 3
     assert int(regime.state_dict()["images_seen"]) == 28
 
@@ -281,12 +281,12 @@ def test_levels_learn_apart_in_lapgan_and_together_in_ddgan() -> None:
 def test_real_sides_of_the_pyramids() -> None:
     batch = images(drawn(0), "target", extent=16)
     parts = laplacian_pyramid(batch["target"], 1)
-    apart = CASES["lapgan"].made(0).graph(batch, drawn(0))
+    apart = CASES["lapgan"].made(0).forward(batch, drawn(0))
     assert torch.equal(apart["real_0"], parts[0])
     assert torch.equal(apart["real_1"][:, :1], parts[1])
     assert torch.allclose(apart["real_1"].sum(1, keepdim=True), batch["target"], atol=1e-6)  # residual + enlarged
     assert torch.equal(apart["fake_1"][:, 1:], apart["real_1"][:, 1:])
-    joint = CASES["ddgan"].made(0).graph(batch, drawn(0))
+    joint = CASES["ddgan"].made(0).forward(batch, drawn(0))
     assert all(torch.equal(joint[f"real_{i}"], image) for i, image in enumerate(reconstruct(parts)))
     nets: Any = {"generator": CASES["lapgan"].made(0).generator, "discriminator": _OneLevel()}
     with pytest.raises(ValueError, match="makes 2 levels, the discriminator judges 1"):
@@ -306,20 +306,20 @@ def test_the_photograph_teaches_the_autoencoder() -> None:
     case = CASES["retina"]
     regime: Any = case.made(0)
     batch = case.batch(drawn(1))
-    graph = regime.graph(batch, drawn(0))
-    terms = regime.loss("generator", graph, batch, drawn(1))
+    outputs = regime.forward(batch, drawn(0))
+    terms = all_terms(regime, "generator", outputs, batch, drawn(1))
     encoder = next(regime.autoencoder.encoder.parameters())
     (slope,) = torch.autograd.grad(terms["l1"], encoder, retain_graph=True)
     assert float(slope.abs().sum()) > 0
-    logits, mask = graph["mask_logits"], batch["source"]
+    logits, mask = outputs["mask_logits"], batch["source"]
     cross = -(mask * torch.sigmoid(logits).log() + (1 - mask) * torch.sigmoid(-logits).log()).mean()
     assert float(terms["vessels"].detach()) == pytest.approx(100 * float(cross.detach()), rel=1e-4)
-    assert torch.equal(graph["mask"], torch.sigmoid(logits))
+    assert torch.equal(outputs["mask"], torch.sigmoid(logits))
     assert torch.isfinite(retina.cross_entropy(torch.tensor([500.0]), torch.tensor([0.0])))
-    regime.loss("discriminator", graph, batch, drawn(1))
+    all_terms(regime, "discriminator", outputs, batch, drawn(1))
     real, fake = regime.discriminator.shown[-2:]
     assert torch.equal(real, torch.cat([batch["source"], batch["target"]], 1))
-    assert torch.equal(fake, torch.cat([graph["mask"], graph["fake"]], 1))
+    assert torch.equal(fake, torch.cat([outputs["mask"], outputs["fake"]], 1))
 
 
 class _Codes(nn.Module):
@@ -333,8 +333,8 @@ class _Codes(nn.Module):
     def encode(self, mask: Tensor) -> tuple[Tensor, Tensor]:
         return self.place[0].expand(mask.shape[0], 1), self.place[1].expand(mask.shape[0], 1)
 
-    def draw_code(self, mean: Tensor, log_variance: Tensor, draw: torch.Generator) -> Tensor:
-        return mean + torch.exp(0.5 * log_variance) * torch.randn(mean.shape, generator=draw)
+    def draw_code(self, mean: Tensor, log_variance: Tensor, rng: torch.Generator) -> Tensor:
+        return mean + torch.exp(0.5 * log_variance) * torch.randn(mean.shape, generator=rng)
 
     def decode(self, z: Tensor) -> Tensor:
         return self.out(z[:, :, None, None].expand(-1, -1, 2, 2))
@@ -345,10 +345,10 @@ def test_the_code_game_makes_codes_standard_normal() -> None:
     judges = {"discriminator": Constant(0.0), "code_discriminator": Dense(1, 24)}
     nets = {"autoencoder": _Codes(), "renderer": Translator(1, 3, 2)} | judges
     regime = retina.Retina(nets, retina.RetinaConfig(vessels=0, l1=0, adversarial=0))
-    loop, draw = Loop(regime, 1e-2), drawn(2)
+    loop, rng = Loop(regime, 1e-2), drawn(2)
     batch = {"source": torch.ones(64, 1, 2, 2), "target": torch.zeros(64, 3, 2, 2)}
     for _ in range(450):
-        loop.take(batch, draw)
+        loop.take(batch, rng)
     mean, log_variance = nets["autoencoder"].place.tolist()  # type: ignore[union-attr, operator]
     assert abs(mean) < 0.2
     assert math.exp(0.5 * log_variance) == pytest.approx(1, abs=0.3)
@@ -360,21 +360,21 @@ def test_the_code_game_makes_codes_standard_normal() -> None:
 def test_bits_of_the_flow_are_weighted_and_fall() -> None:
     torch.manual_seed(0)
     regime = flow.Flow({"generator": DualGlow(dims=2, depths=(1, 1), width=4)}, flow.FlowConfig())
-    loop, data, draw = Loop(regime, 2e-3), drawn(1), drawn(2)
+    loop, data, rng = Loop(regime, 2e-3), drawn(1), drawn(2)
 
     def batch() -> Batch:
         source = smooth(data, 8)["target"]
         return {"source": 0.5 * source, "target": -0.5 * source}
 
-    first = loop.take(batch(), draw)
+    first = loop.take(batch(), rng)
     assert loop.terms["generator"]["source_bits"] == pytest.approx(
         0.001 * float(first["source_bits"].detach().mean()), rel=1e-5
     )
     before = loop.terms["generator"]["target_bits"]
     for _ in range(60):
-        graph = loop.take(batch(), draw)
+        outputs = loop.take(batch(), rng)
     assert loop.terms["generator"]["target_bits"] < before - 0.3
-    assert regime.watch(graph)["least_logdet"] == pytest.approx(0, abs=0.5)  # orthogonal at the start
+    assert regime.watch(outputs)["least_logdet"] == pytest.approx(0, abs=0.5)  # orthogonal at the start
 
 
 def test_decoders_of_the_library_are_trained_as_gans() -> None:

@@ -8,7 +8,20 @@ from typing import Any
 
 import pytest
 import torch
-from regime_cases import CASES, MEDGAN, Constant, Judge, Loop, Translator, drawn, images, pair, stages, two_domains
+from regime_cases import (
+    CASES,
+    MEDGAN,
+    Constant,
+    Judge,
+    Loop,
+    Translator,
+    all_terms,
+    drawn,
+    images,
+    pair,
+    stages,
+    two_domains,
+)
 from torch import Tensor, nn
 
 from SynthGANLib.errors import InputError
@@ -18,7 +31,7 @@ from SynthGANLib.networks.patch_discriminators import PatchDiscriminator
 from SynthGANLib.networks.strided_unet import StridedUNet
 from SynthGANLib.networks.unit import UnitTranslator
 from SynthGANLib.regimes import cascade, cycle, inpainting, paired, supervised, unit
-from SynthGANLib.regimes.base import Batch, Graph, Regime, sum_of
+from SynthGANLib.regimes.base import Batch, Outputs, Regime, sum_of
 from SynthGANLib.regimes.pool import ReplayPool
 from SynthGANLib.regimes.wasserstein import CriticSchedule
 
@@ -27,10 +40,10 @@ def values(terms: dict[str, Tensor]) -> dict[str, float]:
     return {name: float(term.detach()) for name, term in terms.items()}
 
 
-def one(regime: Regime, turn: str, batch: Batch, step: int = 0) -> tuple[Graph, dict[str, Tensor]]:
+def one(regime: Regime, turn: str, batch: Batch, step: int = 0) -> tuple[Outputs, dict[str, Tensor]]:
     regime.step = step
-    graph = regime.graph(batch, drawn(0))
-    return graph, regime.loss(turn, graph, batch, drawn(1))
+    outputs = regime.forward(batch, drawn(0))
+    return outputs, all_terms(regime, turn, outputs, batch, drawn(1))
 
 
 def gradient(network: nn.Module) -> float:
@@ -41,13 +54,13 @@ def gradient(network: nn.Module) -> float:
 
 
 def test_pool_hands_out_old_images_half_of_the_time_and_only_such_as_it_was_given() -> None:
-    pool, draw = ReplayPool(50), drawn(0)
+    pool, rng = ReplayPool(50), drawn(0)
     given: set[float] = set()
     old = 0
     for number in range(4000):
         fresh = torch.full((1, 1, 2, 2), float(number))
         given.add(float(number))
-        back = pool(fresh, draw)
+        back = pool(fresh, rng)
         assert back.shape == fresh.shape
         assert float(back[0, 0, 0, 0]) in given
         if number < 50:
@@ -59,11 +72,11 @@ def test_pool_hands_out_old_images_half_of_the_time_and_only_such_as_it_was_give
 
 
 def test_pool_gives_an_old_image_up_and_keeps_no_gradients() -> None:
-    pool, draw = ReplayPool(4), drawn(0)
+    pool, rng = ReplayPool(4), drawn(0)
     old: list[float] = []
     for number in range(0, 400, 2):
         fresh = torch.tensor([number, number + 1.0], requires_grad=True).reshape(2, 1, 1, 1)
-        back = pool(fresh, draw)
+        back = pool(fresh, rng)
         assert not back.requires_grad
         old += [v for v, new in zip(back.flatten().tolist(), fresh.flatten().tolist(), strict=True) if v != new]
     assert len(old) == len(set(old)), "given twice"
@@ -116,10 +129,10 @@ def test_valid_convolutions_are_compared_with_the_middle() -> None:
     regime = supervised.Supervised({"generator": net}, supervised.SupervisedConfig(voxels="mask"))
     batch = images(drawn(0), "source", "target", extent=12)
     batch["mask"] = (images(drawn(1), "mask", extent=12)["mask"] > 0).float()
-    graph, terms = one(regime, "generator", batch)
-    assert graph["fake"].shape == (2, 1, 6, 6)
-    assert torch.equal(graph["fake"], net.valid(batch["source"]))
-    apart = (graph["fake"] - batch["target"][..., 3:9, 3:9]).abs()[batch["mask"][..., 3:9, 3:9] > 0].mean()
+    outputs, terms = one(regime, "generator", batch)
+    assert outputs["fake"].shape == (2, 1, 6, 6)
+    assert torch.equal(outputs["fake"], net.valid(batch["source"]))
+    apart = (outputs["fake"] - batch["target"][..., 3:9, 3:9]).abs()[batch["mask"][..., 3:9, 3:9] > 0].mean()
     assert float(terms["l1"].detach()) == pytest.approx(float(apart.detach()), rel=1e-5)
     assert regime.predict(batch, drawn(0)).shape == batch["target"].shape
 
@@ -127,18 +140,18 @@ def test_valid_convolutions_are_compared_with_the_middle() -> None:
 def test_every_tentative_image_and_every_band_has_its_term() -> None:
     batch = images(drawn(0), "source", "target")
     deep = CASES["deep"].made(0)
-    graph, terms = one(deep, "generator", batch)
+    outputs, terms = one(deep, "generator", batch)
     assert set(terms) == {"l2", "tentative_1_l2"}
     assert float(terms["tentative_1_l2"].detach()) == pytest.approx(
-        float((graph["tentative_1"] - batch["target"]).square().mean().detach())
+        float((outputs["tentative_1"] - batch["target"]).square().mean().detach())
     )
     bands = CASES["bands"].made(0)
-    graph, terms = one(bands, "generator", batch)
+    outputs, terms = one(bands, "generator", batch)
     low = supervised.blurred(batch["target"], 2.0)
-    assert float(terms["low"].detach()) == pytest.approx(float((graph["low"] - low).abs().mean().detach()), rel=1e-5)
-    high = (graph["high"] - (batch["target"] - low)).abs().mean()
+    assert float(terms["low"].detach()) == pytest.approx(float((outputs["low"] - low).abs().mean().detach()), rel=1e-5)
+    high = (outputs["high"] - (batch["target"] - low)).abs().mean()
     assert float(terms["high"].detach()) == pytest.approx(float(high.detach()), rel=1e-5)
-    assert torch.equal(graph["fake"], graph["low"] + graph["high"])
+    assert torch.equal(outputs["fake"], outputs["low"] + outputs["high"])
 
 
 def test_blurring_keeps_constants_and_gives_a_gaussian() -> None:
@@ -171,12 +184,12 @@ def test_discriminator_sees_both_images_or_the_target_alone() -> None:
     for conditional, channels in ((True, 2), (False, 1)):
         nets = pair(channels)
         regime = paired.PairedAdversarial(nets, paired.PairedConfig(conditional=conditional))
-        graph, _ = one(regime, "discriminator", batch)
+        outputs, _ = one(regime, "discriminator", batch)
         judge = nets["discriminator"]
         assert isinstance(judge, Judge)
         real, fake = judge.shown
         assert torch.equal(real[:, -1:], batch["target"])
-        assert torch.equal(fake[:, -1:], graph["fake"])
+        assert torch.equal(fake[:, -1:], outputs["fake"])
         assert real.shape[1] == channels
         if conditional:
             assert torch.equal(real[:, :1], batch["source"])
@@ -270,8 +283,8 @@ def test_with_the_networks_of_the_library(layers: int) -> None:
 def test_earlier_stages_stay_bit_for_bit_also_their_statistics() -> None:
     case = CASES["cascade"]  # two steps of regression, then the second stage with its game
     loop = Loop(case.made(0))
-    data, draw = drawn(1), drawn(2)
-    loop.run(case, 2, data, draw)
+    data, rng = drawn(1), drawn(2)
+    loop.run(case, 2, data, rng)
     assert loop.turns == ["generator", "generator"]
     first = loop.regime.generator.stages[0]  # type: ignore[union-attr, index]
     second = loop.regime.generator.stages[1]  # type: ignore[union-attr, index]
@@ -280,7 +293,7 @@ def test_earlier_stages_stay_bit_for_bit_also_their_statistics() -> None:
     assert any("running_mean" in name for name in before)
     fresh = CASES["cascade"].made(0)
     assert all(torch.equal(v, untouched[n]) for n, v in fresh.generator.stages[1].state_dict().items())  # type: ignore
-    loop.run(case, 4, data, draw)
+    loop.run(case, 4, data, rng)
     assert loop.turns[2:] == ["discriminator", "generator"] * 4
     assert all(torch.equal(value, before[name]) for name, value in first.state_dict().items())
     assert not all(torch.equal(value, untouched[name]) for name, value in second.state_dict().items())
@@ -297,9 +310,9 @@ def test_the_second_stage_is_given_source_and_estimate_and_judged_beside_the_sou
     assert torch.equal(given, torch.cat([batch["source"], first], 1))
     assert not given.requires_grad
     regime.train()
-    graph, _ = one(regime, "discriminator", batch, step=5)
+    outputs, _ = one(regime, "discriminator", batch, step=5)
     judge: Any = regime.judge(1)
-    assert torch.equal(judge.shown[1], torch.cat([batch["source"][..., 2:6, 2:6], graph["fake"]], 1))  # valid stages
+    assert torch.equal(judge.shown[1], torch.cat([batch["source"][..., 2:6, 2:6], outputs["fake"]], 1))  # valid stages
     regime.eval()
     for step, expected in ((0, first), (5, stage(given))):
         regime.step = step
@@ -324,38 +337,38 @@ def test_boundaries_of_the_stages() -> None:
 def test_what_is_not_missing_stays_bit_for_bit(name: str) -> None:
     regime = CASES[name].made(0)
     image = images(drawn(3), "target", extent=10, count=5)
-    graph = regime.graph(image, drawn(4))
-    hole = graph["hole"].expand_as(image["target"])
-    assert torch.equal(graph["fake"][~hole], image["target"][~hole])
-    assert not torch.equal(graph["fake"][hole], image["target"][hole])
+    outputs = regime.forward(image, drawn(4))
+    hole = outputs["hole"].expand_as(image["target"])
+    assert torch.equal(outputs["fake"][~hole], image["target"][~hole])
+    assert not torch.equal(outputs["fake"][hole], image["target"][hole])
     holed = torch.where(hole, torch.full_like(image["target"], 9.0), image["target"])
-    again = regime.graph({"target": holed}, drawn(4))
-    assert torch.equal(again["fake"][hole], graph["fake"][hole]), "the generator saw what is missing"
-    sum_of(regime.loss("generator", graph, image, drawn(0))).backward()
+    again = regime.forward({"target": holed}, drawn(4))
+    assert torch.equal(again["fake"][hole], outputs["fake"][hole]), "the generator saw what is missing"
+    sum_of(all_terms(regime, "generator", outputs, image, drawn(0))).backward()
     assert gradient(regime.generator) > 0  # type: ignore[arg-type]
 
 
 def test_squares_are_judged_as_crops_and_free_holes_in_the_whole_image() -> None:
     batch = images(drawn(0), "target", extent=10, count=3)
     regime = CASES["inpainting"].made(0)
-    graph, _ = one(regime, "discriminator", batch)
+    outputs, _ = one(regime, "discriminator", batch)
     judge: Any = regime.discriminator
-    for index, (y, x) in enumerate(graph["corner"].tolist()):
+    for index, (y, x) in enumerate(outputs["corner"].tolist()):
         assert torch.equal(judge.shown[0][index], batch["target"][index, :, y : y + 4, x : x + 4])
-        assert torch.equal(judge.shown[1][index], graph["fake"][index, :, y : y + 4, x : x + 4])
-        assert int(graph["hole"][index].sum()) == 16
-        assert bool(graph["hole"][index, 0, y : y + 4, x : x + 4].all())
-    apart = (graph["fake"] - batch["target"]).abs()[graph["hole"]].mean()
+        assert torch.equal(judge.shown[1][index], outputs["fake"][index, :, y : y + 4, x : x + 4])
+        assert int(outputs["hole"][index].sum()) == 16
+        assert bool(outputs["hole"][index, 0, y : y + 4, x : x + 4].all())
+    apart = (outputs["fake"] - batch["target"]).abs()[outputs["hole"]].mean()
     assert float(one(regime, "generator", batch)[1]["l1"].detach()) == pytest.approx(
         10 * float(apart.detach()), rel=1e-5
     )
 
     free = CASES["free inpainting"].made(0)
-    graph, _ = one(free, "discriminator", batch)
+    outputs, _ = one(free, "discriminator", batch)
     judge = free.discriminator
     assert torch.equal(judge.shown[0], batch["target"])
-    assert torch.equal(judge.shown[1], graph["fake"])
-    apart = (graph["fake"] - batch["target"]).abs()[graph["hole"]].mean()
+    assert torch.equal(judge.shown[1], outputs["fake"])
+    apart = (outputs["fake"] - batch["target"]).abs()[outputs["hole"]].mean()
     assert float(one(free, "generator", batch)[1]["l1"].detach()) == pytest.approx(10 * float(apart.detach()), rel=1e-5)
 
 
@@ -363,13 +376,13 @@ def test_squares_lie_in_the_body_everywhere_it_has_room() -> None:
     regime: Any = CASES["inpainting"].made(0)
     body = torch.zeros(1, 1, 12, 12)
     body[..., 3:9, 2:8] = 1
-    batch, draw = {"target": torch.zeros(1, 1, 12, 12), "mask": body}, drawn(0)
-    found = {tuple(regime.corners(batch, draw)[0].tolist()) for _ in range(200)}
+    batch, rng = {"target": torch.zeros(1, 1, 12, 12), "mask": body}, drawn(0)
+    found = {tuple(regime.corners(batch, rng)[0].tolist()) for _ in range(200)}
     assert found == {(y, x) for y in range(3, 6) for x in range(2, 5)}
     with pytest.raises(ValueError, match="does not fit"):
-        regime.corners({"target": torch.zeros(1, 1, 3, 12)}, draw)
+        regime.corners({"target": torch.zeros(1, 1, 3, 12)}, rng)
     volume = torch.zeros(2, 1, 6, 7, 8)
-    assert int(regime.hole({"target": volume}, draw)["hole"].sum()) == 2 * 4**3
+    assert int(regime.hole({"target": volume}, rng)["hole"].sum()) == 2 * 4**3
 
 
 def test_an_inpainter_gives_the_user_what_was_trained() -> None:
@@ -377,9 +390,9 @@ def test_an_inpainter_gives_the_user_what_was_trained() -> None:
     nets = {"generator": Inpainter(stage), "discriminator": Judge(1)}
     regime = inpainting.Inpainting(nets, inpainting.InpaintingConfig(extent=4))
     batch = images(drawn(0), "target")
-    graph = regime.graph(batch, drawn(1))
-    given = torch.cat([batch["target"], graph["hole"].float()], 1)
-    assert torch.equal(regime.exported()["forward"](given), graph["fake"])
+    outputs = regime.forward(batch, drawn(1))
+    given = torch.cat([batch["target"], outputs["hole"].float()], 1)
+    assert torch.equal(regime.exported()["forward"](given), outputs["fake"])
 
 
 # what is exported

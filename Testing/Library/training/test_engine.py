@@ -151,11 +151,11 @@ class Spy(ToyGan):
             for name in ("generator", "discriminator")
         }
 
-    def loss(self, turn, graph, batch, draw):
+    def loss(self, turn, outputs, batch, rng):
         self.before = self.snapshot()
         self.wanting.append((turn, {n.split(".")[0] for n, p in self.named_parameters() if p.requires_grad}))
-        self.precision = graph["fake"].dtype
-        return super().loss(turn, graph, batch, draw)
+        self.precision = outputs["fake"].dtype
+        yield from super().loss(turn, outputs, batch, rng)
 
     def after(self, turn):
         assert not torch.is_grad_enabled()
@@ -195,18 +195,29 @@ def test_bf16_computes_in_bf16_and_keeps_float32_weights(tmp_path):
         run(setup, tmp_path / "no", amp="fp16")
 
 
+class Steep(ToyLine):
+    """A loss whose gradient is 8."""
+
+    def loss(self, turn, outputs, batch, rng):
+        yield {"l2": 8 * self.line.w}
+
+
 def test_overflowing_half_precision_gradient_leaves_the_step_out():
-    state = State.begin(line_setup(), seed=0, rank=0, device=torch.device("cpu"), amp="none")
+    state = State.begin(line_setup(regime=Steep), seed=0, rank=0, device=torch.device("cpu"), amp="none")
     state.scalers["line"] = GradScaler("cpu", init_scale=2.0**127)
     engine.only(state.regime, ("line",))
     before = state.regime.line.w.item()
-    world = World(0, 1, torch.device("cpu"))
-    norm = engine._update("line", {"l2": 8 * state.regime.line.w}, state, 0.0, world)
+
+    def step():
+        terms = engine._backward("line", {}, {}, state, "none")
+        return engine._update("line", terms, state, 0.0, World(0, 1, torch.device("cpu")))
+
+    norm = step()
     assert not math.isfinite(float(norm))
     assert state.regime.line.w.item() == before
     assert state.scalers["line"].get_scale() == 2.0**126
     state.scalers["line"] = GradScaler("cpu", init_scale=8.0)
-    norm = engine._update("line", {"l2": 8 * state.regime.line.w}, state, 0.0, world)
+    norm = step()
     assert float(norm) == pytest.approx(8.0)  # unscaled again
     assert state.regime.line.w.item() == pytest.approx(before - 0.1 * 8)
 
@@ -274,8 +285,8 @@ def test_full_disk_does_not_hide_what_became_nan(tmp_path, monkeypatch):
 class Root(ToyLine):
     """A finite loss with an infinite gradient: the root of nothing."""
 
-    def loss(self, turn, graph, batch, draw):
-        return {"root": (0 * graph["fake"]).abs().sum().sqrt()}
+    def loss(self, turn, outputs, batch, rng):
+        yield {"root": (0 * outputs["fake"]).abs().sum().sqrt()}
 
 
 def test_gradient_that_is_not_finite_is_told(tmp_path):

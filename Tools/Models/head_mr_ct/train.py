@@ -124,11 +124,11 @@ class Draws(Dataset[tuple[Tensor, Tensor, Tensor, Tensor]]):
             contrasts = config.third_contrasts
         shapes = SMALL if coarse else LARGE
         spacing = config.coarse_spacing if coarse else (GRID_MM, GRID_MM)
-        draw = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
-        shape = shapes[int(torch.randint(len(shapes), (), generator=draw))]
+        rng = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
+        shape = shapes[int(torch.randint(len(shapes), (), generator=rng))]
         pairs = []
         for item in range(config.coarse_batch if coarse else config.batch):
-            head = self.heads[int(torch.randint(len(self.heads), (), generator=draw))]
+            head = self.heads[int(torch.randint(len(self.heads), (), generator=rng))]
             seed = (config.seed * 7919 + step) * 64 + item
             pairs.append(draw_pair(head, shape, seed, pull, spacing, contrasts))
         mr = torch.stack([p.mr for p in pairs]).unsqueeze(1)

@@ -1,4 +1,4 @@
-"""Losses in portions: the gradients of the plain form of each method, from less memory at a time."""
+"""Losses in parts: the gradients of the plain form of each method, from less memory at a time."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from regime_cases import CASES, drawn, images, two_domains
+from regime_cases import CASES, all_terms, drawn, images, two_domains
 from torch import Tensor
 from torch.amp.grad_scaler import GradScaler
 
@@ -38,7 +38,7 @@ def engine_step(state: State, batch: dict[str, Tensor]) -> dict[str, dict[str, T
     regime, found = state.regime, {}
     turns = regime.turns(0)
     engine.only(regime, turns)
-    graph = regime.graph(batch, state.draw)
+    outputs = regime.forward(batch, state.rng)
     for turn in turns:
 
         def keep(*_: Any, turn: str = turn) -> None:
@@ -47,7 +47,7 @@ def engine_step(state: State, batch: dict[str, Tensor]) -> dict[str, dict[str, T
 
         hook = state.optimisers[turn].register_step_pre_hook(keep)
         engine.only(regime, (turn,))
-        terms = engine._loss(turn, graph, batch, state, "none")
+        terms = engine._backward(turn, outputs, batch, state, "none")
         assert engine._update(turn, terms, state, 0.0, WORLD) is not None
         hook.remove()
     return found
@@ -83,24 +83,24 @@ def test_gradients_are_those_of_the_plain_form(recipe: str, plain: Any, dtype: A
 
 
 @pytest.mark.parametrize("gradient", [0.0, 0.3])
-def test_portions_give_the_terms_and_gradients_of_the_whole(gradient: float) -> None:
+def test_parts_give_the_terms_and_gradients_of_the_whole(gradient: float) -> None:
     torch.manual_seed(0)
     regime = Cycle(two_domains(), CycleConfig(gradient=gradient)).double()
     batch = {name: image.double() for name, image in images(drawn(1), "source", "target").items()}
-    draw = drawn(2)
+    rng = drawn(2)
     engine.only(regime, ("generators",))
-    whole = regime.loss("generators", regime.graph(batch, draw), batch, draw)
+    whole = all_terms(regime, "generators", regime.forward(batch, rng), batch, rng)
     sum_of(whole).backward()
     expected = gradients_of(regime)
     regime.zero_grad()
-    graph, terms = regime.graph(batch, draw), {}
-    portions = regime.portions("generators", graph, batch, draw)
-    assert len(portions) == 4
-    for portion in portions:
-        part = portion()
+    terms: dict[str, Tensor] = {}
+    parts = 0
+    for part in regime.loss("generators", regime.forward(batch, rng), batch, rng):
         assert not set(part) & set(terms)
         sum_of(part).backward()
         terms |= part
+        parts += 1
+    assert parts == 4
     assert terms.keys() == whole.keys()
     assert all(torch.equal(terms[name], whole[name]) for name in whole)
     for name, value in gradients_of(regime).items():
@@ -108,20 +108,20 @@ def test_portions_give_the_terms_and_gradients_of_the_whole(gradient: float) -> 
 
 
 @pytest.mark.parametrize("step", [0, 1])
-def test_mixed_steps_are_whole_or_in_portions_with_the_same_gradients(step: int) -> None:
-    """MR-GAN: the unpaired steps are CycleGAN's, the paired ones have one portion."""
+def test_mixed_steps_are_whole_or_in_parts_with_the_same_gradients(step: int) -> None:
+    """MR-GAN: the unpaired steps are CycleGAN's, the paired ones have one part."""
     regime: Any = CASES["mixed"].made(0).double()
     batch = {name: image.double() for name, image in CASES["mixed"].batch(drawn(1)).items()}
     regime.step = step
     engine.only(regime, ("generators",))
-    sum_of(regime.loss("generators", regime.graph(batch, drawn(2)), batch, drawn(2))).backward()
+    sum_of(all_terms(regime, "generators", regime.forward(batch, drawn(2)), batch, drawn(2))).backward()
     expected = gradients_of(regime)
     regime.zero_grad()
-    graph = regime.graph(batch, drawn(2))
-    portions = regime.portions("generators", graph, batch, drawn(2))
-    assert len(portions) == (1 if step else 2)
-    for portion in portions:
-        sum_of(portion()).backward()
+    parts = 0
+    for part in regime.loss("generators", regime.forward(batch, drawn(2)), batch, drawn(2)):
+        sum_of(part).backward()
+        parts += 1
+    assert parts == (1 if step else 2)
     for name, value in gradients_of(regime).items():
         assert torch.allclose(value, expected[name], rtol=1e-10), name
 
@@ -150,46 +150,49 @@ class _Holder:
         self.box = box
 
 
-def _held(regime: Regime, batch: dict[str, Tensor], portioned: bool) -> int:
+def _held(regime: Regime, batch: dict[str, Tensor], in_parts: bool) -> int:
     kept = Kept()
-    draw = drawn(2)
+    rng = drawn(2)
     engine.only(regime, ("generators",))
     with torch.autograd.graph.saved_tensors_hooks(kept.pack, lambda holder: holder.box[0]):
-        graph = regime.graph(batch, draw)
-        whole = [lambda: regime.loss("generators", graph, batch, draw)]
-        parts: Any = regime.portions("generators", graph, batch, draw) if portioned else whole  # type: ignore[attr-defined]
-        for part in parts:
-            sum_of(part()).backward()
+        outputs = regime.forward(batch, rng)
+        if in_parts:
+            for part in regime.loss("generators", outputs, batch, rng):
+                sum_of(part).backward()
+                del part
+        else:
+            sum_of(all_terms(regime, "generators", outputs, batch, rng)).backward()
     regime.zero_grad()
     return kept.most
 
 
-def test_portions_hold_a_third_of_the_whole() -> None:
+def test_parts_hold_a_third_of_the_whole() -> None:
     """Two of six runs of a generator at a time, and a discriminator's."""
     regime = RECIPES["cyclegan"].tiny().build()
     batch = images(drawn(1), "source", "target", extent=64, count=1)
-    whole, part = (_held(regime, batch, portioned) for portioned in (False, True))
+    whole, part = (_held(regime, batch, in_parts) for in_parts in (False, True))
     assert part < 0.45 * whole
     assert part > 0.2 * whole, "what is measured is there"
 
 
-def test_images_of_a_step_go_with_it() -> None:
+def test_translations_of_a_step_go_with_it() -> None:
     """Nothing refers to itself: memory is free at once, not when Python looks for circles."""
     regime = Cycle(two_domains(), CycleConfig())
     batch = images(drawn(1), "source", "target")
     gc.disable()
     try:
-        graph = regime.graph(batch, drawn(2))
-        regime.loss("generators", graph, batch, drawn(2))
-        assert set(graph) == {f"{name}_{domain}" for name in ("fake", "back", "same") for domain in "ab"}
-        gone = weakref.ref(graph["back_a"])
-        del graph
+        outputs = regime.forward(batch, drawn(2))
+        all_terms(regime, "generators", outputs, batch, drawn(2))
+        assert set(outputs) == {"fake_a", "fake_b"}
+        assert not any(image.requires_grad for image in outputs.values())
+        gone = weakref.ref(outputs["fake_a"])
+        del outputs
         assert gone() is None
     finally:
         gc.enable()
 
 
-def test_early_portions_are_scaled_like_the_last() -> None:
+def test_early_parts_are_scaled_like_the_last() -> None:
     """In fp16 all gradients of a turn carry the same scale."""
     setup = replace(RECIPES["cyclegan"].tiny(), config=CycleConfig(pool=0))
     batch = images(drawn(1), "source", "target", extent=32, count=1)
