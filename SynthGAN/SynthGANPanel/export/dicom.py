@@ -23,7 +23,7 @@ READING, MEASURING = 0.15, 0.15
 
 
 class DicomExport(ExportRun):
-    """The export of one result; see :class:`ExportRun` for how it is run.
+    """The export of one result; see :class:`task.Task` for how it is run.
 
     :param node: a volume that SynthGAN made
     :param folder: folder to make; it may exist if it is empty
@@ -34,6 +34,7 @@ class DicomExport(ExportRun):
     :param lookup: function from an instance UID to the path of its file; Slicer's DICOM database if None
     :param newUid: function that returns a new UID at every call; random ones if None
     :param now: time of writing (a datetime); the present if None
+    :param progressCallback: as of a task, like completedCallback
     """
 
     def __init__(
@@ -47,8 +48,10 @@ class DicomExport(ExportRun):
         lookup=None,
         newUid=None,
         now=None,
+        progressCallback=None,
+        completedCallback=None,
     ):
-        super().__init__(Path(folder))
+        super().__init__(Path(folder), progressCallback, completedCallback)
         self._node = node
         self._sourceNode = sourceNode
         self._newStudy = newStudy
@@ -59,7 +62,7 @@ class DicomExport(ExportRun):
         self._now = now
         self._part = exportRecord.temporaryBeside(self.path)
 
-    def _check(self):
+    def _begin(self):
         exportRecord.checkResult(self._node)
         if importlib.util.find_spec("pydicom") is None:  # Slicer brings it, the slicer-core wheel does not
             raise SynthesisError(
@@ -120,6 +123,7 @@ class DicomExport(ExportRun):
                 _("Export it again."),
             )
         self._finish(shared, stored, hashes)
+        return self.path
 
     def _liesOn(self, series, own):
         """Whether the result is where its source is, and the source where its files say."""
@@ -207,7 +211,7 @@ class DicomExport(ExportRun):
         if self._burnIn:
             self.notes.append(_("The word {text} is drawn into the images.").format(text=dicomPixels.TEXT))
 
-    def _discard(self):
+    def _cleanUp(self):
         shutil.rmtree(self._part, ignore_errors=True)
 
 

@@ -32,21 +32,22 @@ PACKING = 1
 
 
 class FileExport(ExportRun):
-    """The export of one result; see :class:`ExportRun` for how it is run.
+    """The export of one result; see :class:`task.Task` for how it is run.
 
     :param node: a volume that SynthGAN made
     :param path: file to write, ending in .nrrd or .nii.gz; the record goes beside it with the ending .json
     :param overwrite: whether to replace a file and a record that are there already
+    :param callbacks: for progress and end, as of a task
     """
 
-    def __init__(self, node, path, overwrite=False):
-        super().__init__(Path(path))
+    def __init__(self, node, path, overwrite=False, *callbacks):
+        super().__init__(Path(path), *callbacks)
         self._node = node
         self._overwrite = overwrite
         self._part = exportRecord.temporaryBeside(self.path)
         self._recordPart = self._part.with_suffix(".record")
 
-    def _check(self):
+    def _begin(self):
         exportRecord.checkResult(self._node)
         self._suffix = next((each for each in SUFFIXES if self.path.name.lower().endswith(each)), None)
         if self._suffix is None:
@@ -109,6 +110,7 @@ class FileExport(ExportRun):
         self._checkTarget()  # somebody else may have been here in the meantime
         os.replace(self._part, self.path)  # first: on Windows it fails if another program has the old file open
         os.replace(self._recordPart, self._beside)
+        return self.path
 
     def _pieces(self, packer, start):
         """Packed bytes and the fraction done, slice by slice."""
@@ -117,7 +119,7 @@ class FileExport(ExportRun):
             yield packer.compress(np.ascontiguousarray(plane)), number / len(self._array)
         yield packer.flush(), 1.0
 
-    def _discard(self):
+    def _cleanUp(self):
         for path in (self._part, self._recordPart):
             path.unlink(missing_ok=True)
 

@@ -22,7 +22,7 @@ AUTO = "auto"
 
 
 class Measurement(ChildRun):
-    """One measurement; see :class:`ChildRun` for its life.
+    """One measurement; see :class:`task.Task` for its life; its `outcome` is the table node.
 
     :ivar resultNode: what is measured. referenceNode: what it is compared with, or None
     :ivar sourceNode: what the result was made from, None where that is unknown or gone
@@ -41,15 +41,6 @@ class Measurement(ChildRun):
         self.tableNode = None
         self._remarks = []
         self._before = None
-
-    def wait(self):
-        """Wait for the end; the application stays alive meanwhile.
-
-        :return: the table node
-        :raises SynthesisError: if the measurement failed or was cancelled
-        """
-        ChildRun.wait(self)
-        return self.tableNode
 
     def _check(self):
         _checkImage(self.resultNode, _("No result is selected to measure."))
@@ -149,6 +140,7 @@ class Measurement(ChildRun):
         with QualityNodes(self.resultNode) as made:
             self.tableNode = qualityTable.fill(made, found, self._names(), self._record(found))
             qualityPlots.fill(made, found, self._names())
+        return self.tableNode
 
     def _names(self):
         """What images and mask are called in table and plots."""

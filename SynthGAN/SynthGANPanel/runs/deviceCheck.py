@@ -7,12 +7,11 @@ from SynthGANPanel.runs.childRun import ChildRun
 
 
 class DeviceCheck(ChildRun):
-    """One check. `outcome` is the worker's closing event once the run is done."""
+    """One check. Its `outcome` is the worker's closing event."""
 
     def __init__(self, progressCallback=None, completedCallback=None):
         ChildRun.__init__(self, progressCallback, completedCallback)
         self.CANCELLED = _("The check was cancelled.")
-        self.outcome = None
 
     def _check(self):
         missing = environment.missingPackages()
@@ -27,7 +26,7 @@ class DeviceCheck(ChildRun):
         return {"job": "check"}, []
 
     def _store(self, done):
-        self.outcome = done
+        return done
 
     def _describe(self, event):
         return _("Checking the devices")

@@ -7,7 +7,7 @@ from SynthGANPanel.runs.childRun import ChildRun
 
 
 class ModelTask(ChildRun):
-    """A job on models. `outcome` is the worker's closing event once the run is done.
+    """A job on models. Its `outcome` is the worker's closing event.
 
     :param job: {"job": "install", "source", "sha256", "force"} or {"job": "verify", "model"}
     """
@@ -16,7 +16,6 @@ class ModelTask(ChildRun):
         ChildRun.__init__(self, progressCallback, completedCallback)
         self.CANCELLED = _("Cancelled; no model was changed.")
         self.job = job
-        self.outcome = None
 
     def _check(self):
         missing = environment.missingPackages() if self.job["job"] == "verify" else []
@@ -31,7 +30,7 @@ class ModelTask(ChildRun):
         return self.job, []
 
     def _store(self, done):
-        self.outcome = done
+        return done
 
     def _describe(self, event):
         stages = {

@@ -7,7 +7,7 @@ from SynthGANPanel.i18n import _
 class RunQueue:
     """Runs in the order they were added; the first that waits is started when the one before has ended.
 
-    :ivar runs: all runs since the queue was last empty, ended ones too; see :class:`childRun.ChildRun`
+    :ivar runs: all runs since the queue was last empty, ended ones too; see :class:`task.Task`
     :ivar current: the run under way, None while none is
     """
 

@@ -2,11 +2,12 @@
 
 import slicer
 
-from SynthGANPanel.failure import SynthesisError, asSynthesisError
+from SynthGANPanel.failure import SynthesisError
 from SynthGANPanel.i18n import _
 from SynthGANPanel.runs.request import Request
 from SynthGANPanel.runs.synthesis import Synthesis
 from SynthGANPanel.scene import nodes
+from SynthGANPanel.task import Task
 
 
 def sequenceOf(volumeNode):
@@ -45,28 +46,27 @@ class FrameRequest(Request):
         return node
 
 
-class SequenceSynthesis:
-    """One run over all frames, with the life of a :class:`childRun.ChildRun`; nothing is stored before the last frame.
+class SequenceSynthesis(Task):
+    """One run over all frames; see :class:`task.Task` for its life. Nothing is stored before the last frame.
 
-    :ivar resultNodes: the volume that shows the new sequence, once `state` is "done"
+    :ivar resultNode: the volume that shows the new sequence, once `state` is "done"
+    :ivar warnings: what the library remarked on all frames, each once
     """
 
+    INTERVAL_MILLISECONDS = Synthesis.INTERVAL_MILLISECONDS
+
     def __init__(self, volumeNode, model, progressCallback=None, completedCallback=None, **choices):
+        super().__init__(progressCallback, completedCallback)
+        self.CANCELLED = _("The synthesis was cancelled.")
         nodes.checkIsNode(volumeNode, "inputVolume")
         self.inputNode = volumeNode
         self.model = model
         self.choices = choices
-        self.state = "new"
-        self.error = None
-        self.fraction, self.text, self.seconds = 0.0, "", 0.0
-        self.warnings, self.log = [], []
+        self.warnings = []
         self.resultNode = None
         self._browser, self._sequence = sequenceOf(volumeNode)
         self._results = []
-        self._frame = 0
-        self._run = None
-        self._progressCallback = progressCallback
-        self._completedCallback = completedCallback
+        self._run = None  # the synthesis of the present frame
 
     @property
     def label(self):
@@ -76,29 +76,20 @@ class SequenceSynthesis:
         )
 
     @property
-    def resultNodes(self):
-        """The volume that shows the new sequence."""
-        return [self.resultNode] if self.resultNode is not None else []
-
-    @property
-    def running(self):
-        """Whether the run is under way."""
-        return self.state == "running"
-
-    @property
-    def cancelling(self):
-        """Whether the run was asked to end and has not answered yet."""
-        return self.running and self._run is not None and self._run.cancelling
+    def log(self):
+        return self._run.log if self._run is not None else []
 
     @property
     def _frames(self):
         return self._sequence.GetNumberOfDataNodes() if self._sequence is not None else 0
 
-    def start(self):
-        """Begin with the first frame.
+    def cancel(self, reason=None):
+        """Ask the run to end, which takes seconds at most; nothing is stored."""
+        if self.running and self._cancelReason is None:
+            self._cancelReason = reason or self.CANCELLED
+            self._run.cancel(reason)
 
-        :raises SynthesisError: if the volume shows no sequence or the first frame cannot be used
-        """
+    def _begin(self):
         if self.inputNode is None:
             nodes.checkInput(None)  # says what to choose
         if self._sequence is None:
@@ -106,74 +97,39 @@ class SequenceSynthesis:
                 _("'{name}' is not a frame of a sequence.").format(name=self.inputNode.GetName()),
                 _("Choose the volume of a sequence browser."),
             )
-        self.state = "running"
-        try:
-            self._next()
-        except BaseException:
-            self.state = "failed"
-            raise
+        self._startFrame(0)
 
-    def poll(self, timeout=0.0):
-        """Let time pass where no Qt does it; True when the run has ended."""
-        if self._run is not None:
-            self._run.poll(timeout)
-        return not self.running
-
-    def cancel(self, reason=None):
-        """Ask the run to end; nothing is stored."""
-        if self._run is not None:
-            self._run.cancel(reason)
-
-    def stop(self, reason=None):
-        """End the run before returning."""
-        if self._run is not None:
-            self._run.stop(reason)
-
-    def wait(self):
-        """Wait for the end.
-
-        :return: the volume that shows the new sequence
-        :raises SynthesisError: if a frame failed or the run was cancelled
-        """
-        app = getattr(slicer, "app", None)
-        while not self.poll(timeout=0.05):
-            if app is not None:
-                app.processEvents()
-        if self.error is not None:
-            raise self.error
+    def _work(self):
+        for number in range(self._frames):
+            if number:
+                self._startFrame(number)
+            run = self._run
+            while not run.poll():
+                self._tellProgress(number)
+                yield None
+            self.warnings += [warning for warning in run.warnings if warning not in self.warnings]
+            if run.error is not None:
+                if run.state == "cancelled":  # also because the volume was removed
+                    self._cancelReason = run.error.cause
+                raise run.error
+        self._store()
         return self.resultNode
 
-    def _next(self):
-        self._frame = len(self._results)
-        frame = self._sequence.GetNthDataNode(self._frame)
+    def _cleanUp(self):
+        if self._run is not None:
+            self._run.stop(self._cancelReason)
+
+    def _startFrame(self, number):
+        frame = self._sequence.GetNthDataNode(number)
         request = FrameRequest(frame, self.inputNode, self.model, self._results.append, **self.choices)
-        self._run = Synthesis(request, self._onProgress, self._onCompleted)
-        self._run.start()
+        self._run = Synthesis(request)
+        self._run.start(hasTimer=False)
+        self._tellProgress(number)
 
-    def _onProgress(self, fraction, text):
-        frames = max(1, self._frames)
-        self.fraction = (self._frame + (fraction or 0.0)) / frames
-        self.text = _("Frame {number} of {count}: {text}").format(number=self._frame + 1, count=frames, text=text)
-        if self._progressCallback is not None:
-            self._progressCallback(self.fraction, self.text)
-
-    def _onCompleted(self, run):
-        self.seconds += run.seconds
-        self.log = run.log
-        self.warnings += [warning for warning in run.warnings if warning not in self.warnings]
-        self.error = run.error
-        if self.error is None:
-            try:
-                if len(self._results) < self._frames:
-                    self._next()
-                    return
-                self._store()
-            except Exception as error:
-                self.error = asSynthesisError(error, run.log)  # a defect, too, ends the run
-        self.state = run.state if run.error is not None else "failed" if self.error is not None else "done"
-        self._run = None
-        if self._completedCallback is not None:
-            self._completedCallback(self)
+    def _tellProgress(self, number):
+        count = max(1, self._frames)
+        self.fraction = (number + self._run.fraction) / count
+        self.text = _("Frame {number} of {count}: {text}").format(number=number + 1, count=count, text=self._run.text)
 
     def _store(self):
         """Put the new sequence into the browser of the source, shown by a volume of its own."""

@@ -7,18 +7,17 @@ node stored. Until the last step the scene is only read; a run that fails or is 
 import slicer
 
 from SynthGANPanel.i18n import _
-from SynthGANPanel.runs import childRun, verification
+from SynthGANPanel.runs import verification
 from SynthGANPanel.runs.childRun import ChildRun
 from SynthGANPanel.runs.request import Request
 from SynthGANPanel.runs.wording import describeProgress
 from SynthGANPanel.scene import nodes
 
 DEFAULT_MODEL = "head-mr-ct"
-stopAll = childRun.stopAll
 
 
 class Synthesis(ChildRun):
-    """One run; see :class:`childRun.ChildRun` for its life.
+    """One run; see :class:`task.Task` for its life.
 
     :ivar request: what is synthesized
     :ivar resultNode: the result once `state` is "done"
@@ -42,20 +41,6 @@ class Synthesis(ChildRun):
         """What is made from what, one line for a list."""
         return self.request.label
 
-    @property
-    def resultNodes(self):
-        """The results, for whoever handles runs of several alike."""
-        return [self.resultNode] if self.resultNode is not None else []
-
-    def wait(self):
-        """Wait for the end; the application stays alive meanwhile.
-
-        :return: the result node
-        :raises SynthesisError: if the run failed or was cancelled
-        """
-        ChildRun.wait(self)
-        return self.resultNode
-
     def _check(self):
         self.request.check()
 
@@ -66,6 +51,7 @@ class Synthesis(ChildRun):
         request = self.request
         array = verification.verifiedArray(self.folder / "output.nrrd", done, request.card, request.grid, self.log)
         self.resultNode = request.store(array, done)
+        return self.resultNode
 
     def _lostNodes(self):
         return self.request.lostNodes()
@@ -80,7 +66,7 @@ class Synthesis(ChildRun):
         if event["event"] in ("warning", "memory"):
             self.warnings.append(str(event.get("message", "")))
             self._process.log.append(self.warnings[-1])
-            self._report(self.fraction, self.warnings[-1])
+            self.text = self.warnings[-1]
         else:
             ChildRun._take(self, event)
 

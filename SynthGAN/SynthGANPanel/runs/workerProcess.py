@@ -28,7 +28,7 @@ KILL_AFTER_SECONDS = 5.0
 LOG_LINES = 500
 CANCEL = b'{"cancel": true}\n'
 LOOK_SECONDS = 0.01
-"""How often a caller that waits looks whether something came."""
+"""How often it is looked whether a process that shall end has ended."""
 
 
 class WorkerProcess:
@@ -66,24 +66,21 @@ class WorkerProcess:
         """False once the exit was reported by `poll`."""
         return self.exitCode is None
 
-    def poll(self, timeout=0.0):
-        """Events (JSON objects) that arrived since the last call, waiting up to `timeout` seconds for the first.
+    def poll(self):
+        """Events (JSON objects) that arrived since the last call.
 
         Sets `exitCode` when the process has ended and everything it said was returned.
         """
         self._escalate()
-        deadline = time.monotonic() + timeout
-        while self.running:
-            code = self._process.poll()  # asked first: what is read then holds all that was said before the end
-            if code is not None:
-                self._kill()  # whatever the child may have left behind
-            events, silent = self._read()
-            if code is not None and silent:
-                self._end(code)
-            if events or not self.running or time.monotonic() >= deadline:
-                return events
-            time.sleep(LOOK_SECONDS)
-        return []
+        if not self.running:
+            return []
+        code = self._process.poll()  # asked first: what is read then holds all that was said before the end
+        if code is not None:
+            self._kill()  # whatever the child may have left behind
+        events, silent = self._read()
+        if code is not None and silent:
+            self._end(code)
+        return events
 
     def cancel(self):
         """Ask the worker to stop; `poll` terminates it if it does not."""
