@@ -82,11 +82,6 @@ def setRange(node, halfRange):
     return bound
 
 
-def shownRange(node):
-    """The value at the ends of the colours."""
-    return node.GetDisplayNode().GetWindow() / 2
-
-
 def showLegend(scene):
     """Draw the legend in the views that show the map by now; Slicer looks only when the legend itself changes."""
     legend = temporaryNodes.find(scene, KIND, "vtkMRMLColorLegendDisplayNode")

@@ -65,7 +65,7 @@ class Sampler:
     def __init__(self, node, gridNode):
         self.isOwnGrid = sameGrid(node, gridNode)
         self._array = slicer.util.arrayFromVolume(node) if self.isOwnGrid else None
-        self._columns, self._rows, self._slices = dimensions(gridNode)
+        self._columns, self._rows, _slices = dimensions(gridNode)
         if not self.isOwnGrid:
             self._reslice = _reslicer(node, gridNode)
 
