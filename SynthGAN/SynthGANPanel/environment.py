@@ -79,6 +79,18 @@ def missingPackages():
     return missing
 
 
+def checkPackages(cause):
+    """Refuse what needs packages that are missing.
+
+    :param cause: the sentence of the error, with a place {names} for the packages
+    :raises SynthesisError: naming them
+    """
+    missing = missingPackages()
+    if missing:
+        names = _(" and ").join(missing)
+        raise SynthesisError(cause.format(names=names), _("Press Install in the SynthGAN module."), "package")
+
+
 def downloadSize(missing):
     """What installing the `missing` packages downloads, rounded, in words.
 

@@ -78,7 +78,7 @@ class FileExport(ExportRun):
 
     def _makeHeader(self):
         if self._suffix == ".nrrd":
-            return nrrdHeader(self._array, self._place.affine, self._kind.unit)
+            return raster.nrrdHeader(self._array, self._place.affine, "gzip", [(UNIT_KEY, self._kind.unit)])
         return niftiHeader(self._array, self._place.affine, self._kind.unit)
 
     @property
@@ -133,38 +133,6 @@ def exportFile(node, path, overwrite=False):
     run = FileExport(node, path, overwrite)
     run.start()
     return run.wait()
-
-
-def nrrdHeader(array, affine, unit):
-    """The header of an NRRD file with packed voxels (z, y, x[, c]); `affine` maps indices to LPS mm.
-
-    :raises SynthesisError: for voxels that NRRD does not know
-    """
-    kind = array.dtype.str[1:]
-    if kind not in raster.TYPES:
-        raise SynthesisError(_("Voxels of type {type} are not supported.").format(type=array.dtype))
-    extents = " ".join(str(extent) for extent in array.shape[::-1])  # fastest first: [c] x y z
-    vectors = [_vector(affine[:3, column]) for column in range(4)]
-    components = array.shape[3] if array.ndim == 4 else 1
-    perVoxel = "" if components == 1 else {3: "RGB-color ", 4: "RGBA-color "}.get(components, "vector ")
-    lines = [
-        "NRRD0004",
-        f"type: {raster.TYPES[kind]}",
-        f"dimension: {array.ndim}",
-        "space: left-posterior-superior",
-        f"sizes: {extents}",
-        f"space directions: {'none ' if perVoxel else ''}{' '.join(vectors[:3])}",
-        f"kinds: {perVoxel}domain domain domain",
-        f"endian: {'big' if array.dtype.str[0] == '>' else 'little'}",
-        "encoding: gzip",
-        f"space origin: {vectors[3]}",
-        f"{UNIT_KEY}:={unit}",
-    ]
-    return ("\n".join(lines) + "\n\n").encode("ascii")
-
-
-def _vector(values):
-    return "(" + ",".join(repr(float(value)) for value in values) + ")"
 
 
 def niftiHeader(array, affine, unit):

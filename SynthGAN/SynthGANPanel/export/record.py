@@ -136,14 +136,12 @@ def placeOf(node):
 
     :raises SynthesisError: for a transform that is not linear
     """
-    toWorld = nodes.between(node.GetParentTransformNode(), None)
-    if toWorld is None:
-        raise SynthesisError(
-            _("'{name}' is under a transform that is not linear, so its slices are no planes.").format(
-                name=node.GetName()
-            ),
-            _("Resample it to an even grid, or take it out of the transform."),
-        )
+    toWorld = nodes.linearBetween(
+        node,
+        None,
+        _("'{name}' is under a transform that is not linear, so its slices are no planes."),
+        _("Resample it to an even grid, or take it out of the transform."),
+    )
     affine = nodes.RAS_TO_LPS @ toWorld @ nodes.ijkToRAS(node)
     return Place(affine, bool(np.abs(toWorld - np.eye(4)).max() > 1e-9))
 

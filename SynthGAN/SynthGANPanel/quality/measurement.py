@@ -15,7 +15,7 @@ from SynthGANPanel.quality import plots as qualityPlots
 from SynthGANPanel.quality import table as qualityTable
 from SynthGANPanel.quality.nodes import QualityNodes
 from SynthGANPanel.runs.childRun import ChildRun
-from SynthGANPanel.runs.wording import describeProgress
+from SynthGANPanel.runs.wording import describeProgress, withPercent
 from SynthGANPanel.scene import masks, nodes
 
 AUTO = "auto"
@@ -120,12 +120,7 @@ class Measurement(ChildRun):
             "done": _("Done"),
         }
         text = stages.get(event.get("stage"))
-        if text is None:
-            return describeProgress(event)
-        fraction = event.get("fraction")
-        if isinstance(fraction, (int, float)) and 0 < fraction < 1:
-            return _("{stage}: {percent} %").format(stage=text, percent=int(100 * fraction))
-        return text
+        return describeProgress(event) if text is None else withPercent(text, event)
 
     def _store(self, done):
         try:

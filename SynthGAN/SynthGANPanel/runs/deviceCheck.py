@@ -1,7 +1,6 @@
 """What this machine computes on: a real kernel on every device, in the child process; told in words."""
 
 from SynthGANPanel import environment
-from SynthGANPanel.failure import SynthesisError
 from SynthGANPanel.i18n import _
 from SynthGANPanel.runs.childRun import ChildRun
 
@@ -14,13 +13,7 @@ class DeviceCheck(ChildRun):
         self.CANCELLED = _("The check was cancelled.")
 
     def _check(self):
-        missing = environment.missingPackages()
-        if missing:
-            raise SynthesisError(
-                _("The check needs {names}.").format(names=_(" and ").join(missing)),
-                _("Press Install in the SynthGAN module."),
-                "package",
-            )
+        environment.checkPackages(_("The check needs {names}."))
 
     def _prepare(self, folder):
         return {"job": "check"}, []

@@ -4,6 +4,7 @@ from SynthGANPanel import environment
 from SynthGANPanel.failure import SynthesisError, fromLibrary
 from SynthGANPanel.i18n import _
 from SynthGANPanel.runs.childRun import ChildRun
+from SynthGANPanel.runs.wording import withPercent
 
 
 class ModelTask(ChildRun):
@@ -18,13 +19,8 @@ class ModelTask(ChildRun):
         self.job = job
 
     def _check(self):
-        missing = environment.missingPackages() if self.job["job"] == "verify" else []
-        if missing:
-            raise SynthesisError(
-                _("Verifying a model needs {names}.").format(names=_(" and ").join(missing)),
-                _("Press Install in the SynthGAN module."),
-                "package",
-            )
+        if self.job["job"] == "verify":
+            environment.checkPackages(_("Verifying a model needs {names}."))
 
     def _prepare(self, folder):
         return self.job, []
@@ -40,11 +36,7 @@ class ModelTask(ChildRun):
             "install": _("Checking and copying the model"),
             "model": _("Checking the model"),
         }
-        text = stages.get(event.get("stage"), _("Working"))
-        fraction = event.get("fraction")
-        if isinstance(fraction, (int, float)) and 0 < fraction < 1:
-            return _("{stage}: {percent} %").format(stage=text, percent=int(100 * fraction))
-        return text
+        return withPercent(stages.get(event.get("stage"), _("Working")), event)
 
 
 def installJob(source, sha256="", force=False):

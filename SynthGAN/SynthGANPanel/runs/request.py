@@ -66,13 +66,7 @@ class Request:
             nodes.checkInput(self.inputNode)
         nodes.checkInScene(self.outputNode)
         environment.useLibrary()
-        missing = environment.missingPackages()
-        if missing:
-            raise SynthesisError(
-                _("SynthGAN needs {names}, which Slicer does not have yet.").format(names=_(" and ").join(missing)),
-                _("Press Install in the SynthGAN module."),
-                "package",
-            )
+        environment.checkPackages(_("SynthGAN needs {names}, which Slicer does not have yet."))
         self.card = findCard(self.model)
         if self.inputNode is None and not needsNoInput(self.card):
             nodes.checkInput(None)  # says what to choose

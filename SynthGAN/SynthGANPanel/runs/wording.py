@@ -8,12 +8,18 @@ from SynthGANPanel.i18n import _
 
 def describeProgress(event):
     """One line for a `stage` or `progress` event of the worker: the stage, percent, time left."""
-    text = _stage(str(event.get("stage", "")))
-    fraction, seconds = event.get("fraction"), event.get("seconds_left")
-    if isinstance(fraction, (int, float)) and 0 < fraction < 1:
-        text = _("{stage}: {percent} %").format(stage=text, percent=int(100 * fraction))
+    text = withPercent(_stage(str(event.get("stage", ""))), event)
+    seconds = event.get("seconds_left")
     if isinstance(seconds, (int, float)) and seconds > 0:
         text = _("{progress}, {time} left").format(progress=text, time=describeSeconds(seconds))
+    return text
+
+
+def withPercent(text, event):
+    """A text about a stage, followed by the percentage of it that is done, where the event gives one."""
+    fraction = event.get("fraction")
+    if isinstance(fraction, (int, float)) and 0 < fraction < 1:
+        return _("{stage}: {percent} %").format(stage=text, percent=int(100 * fraction))
     return text
 
 

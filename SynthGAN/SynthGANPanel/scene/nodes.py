@@ -320,14 +320,23 @@ def placeBeside(inputNode, node):
 
 def toLocal(node, referenceNode):
     """The 4x4 matrix from the RAS of `node` to the RAS of `referenceNode`, through their parent transforms."""
-    matrix = between(node.GetParentTransformNode(), referenceNode.GetParentTransformNode())
+    return linearBetween(
+        node,
+        referenceNode,
+        _("The mask '{name}' and the input volume are related by a transform that is not linear."),
+        _("Harden the transform, or put the mask under the same transform as the input."),
+    )
+
+
+def linearBetween(node, other, cause, nextStep):
+    """The 4x4 matrix from the RAS of a node to the RAS of another, or to the world's if that is None.
+
+    :param cause: what the error says, with a place {name} for the node; `nextStep`: what it says to do
+    :raises SynthesisError: if the transform between them is not linear
+    """
+    matrix = between(node.GetParentTransformNode(), other.GetParentTransformNode() if other is not None else None)
     if matrix is None:
-        raise SynthesisError(
-            _("The mask '{name}' and the input volume are related by a transform that is not linear.").format(
-                name=node.GetName()
-            ),
-            _("Harden the transform, or put the mask under the same transform as the input."),
-        )
+        raise SynthesisError(cause.format(name=node.GetName()), nextStep)
     return matrix
 
 

@@ -64,15 +64,12 @@ def worldMatrix(node):
 
     :raises SynthesisError: if its parent transform is not linear
     """
-    matrix = nodes.between(node.GetParentTransformNode(), None)
-    if matrix is None:
-        raise SynthesisError(
-            _("'{name}' is under a transform that is not linear, so that no region can be cut from it.").format(
-                name=node.GetName()
-            ),
-            _("Harden the transform, or choose no region."),
-        )
-    return matrix
+    return nodes.linearBetween(
+        node,
+        None,
+        _("'{name}' is under a transform that is not linear, so that no region can be cut from it."),
+        _("Harden the transform, or choose no region."),
+    )
 
 
 def fitRoi(roiNode, volumeNode):

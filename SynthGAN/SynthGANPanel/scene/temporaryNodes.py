@@ -1,6 +1,7 @@
 """Nodes that a comparison makes (maps, tables, charts): told from the user's by an attribute, removed when it ends."""
 
 import slicer
+import vtk
 
 from SynthGANPanel.failure import SynthesisError
 from SynthGANPanel.i18n import _
@@ -17,6 +18,26 @@ def mark(node, kind):
 def add(scene, className, name, kind):
     """A new node, marked."""
     return mark(scene.AddNewNodeByClass(className, scene.GenerateUniqueName(name)), kind)
+
+
+def fillVolume(className, name, kind, array, gridNode):
+    """Put voxels into the volume of a kind, which is added if there is none.
+
+    :param array: (k, j, i[, c]) on the grid of the volume `gridNode`
+    :return: the volume, placed as `gridNode` is
+    """
+    scene = gridNode.GetScene()
+    node = find(scene, kind, className) or add(scene, className, name, kind)
+    matrix = vtk.vtkMatrix4x4()
+    gridNode.GetIJKToRASMatrix(matrix)
+    with slicer.util.NodeModify(node):
+        node.SetName(name)
+        slicer.util.updateVolumeFromArray(node, array)
+        node.SetIJKToRASMatrix(matrix)
+        node.SetAndObserveTransformNodeID(gridNode.GetTransformNodeID())
+    if node.GetDisplayNode() is None:
+        node.CreateDefaultDisplayNodes()
+    return node
 
 
 def kindOf(node):
@@ -53,15 +74,14 @@ def remove(scene, doomed):
             scene.RemoveNode(node)
 
 
-def sceneOf(*compared):
-    """The scene of volumes that were compared while time passed.
+def checkPresent(*compared):
+    """Refuse volumes of which one was removed from the scene while they were compared.
 
-    :raises SynthesisError: if one was removed meanwhile
+    :raises SynthesisError: naming it
     """
     for node in compared:
         if node.GetScene() is None:
             raise SynthesisError(_("'{name}' was removed while it was compared.").format(name=node.GetName()))
-    return compared[0].GetScene()
 
 
 def release(scene, kind):
