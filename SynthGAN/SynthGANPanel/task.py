@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import atexit
+import inspect
 import time
 import weakref
 from collections.abc import Callable, Generator
@@ -143,7 +144,7 @@ class Task(abc.ABC):
         if not self.running or self._steps is None:
             return
         self._cancelReason = self._cancelReason or reason or self.CANCELLED
-        if not self._steps.gi_running:  # else the present step ends first
+        if inspect.getgeneratorstate(self._steps) != inspect.GEN_RUNNING:  # else the present step ends first
             self._steps.close()
             self._end("cancelled", self._cancelled())
 

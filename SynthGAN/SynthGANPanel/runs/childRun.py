@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Any
 from SynthGANPanel import environment
 from SynthGANPanel.runs import raster
 from SynthGANPanel.runs.wording import afterExit, describeProgress
-from SynthGANPanel.runs.workerProcess import WorkerProcess
+from SynthGANPanel.runs.workerProcess import Event, WorkerProcess
 from SynthGANPanel.task import Steps, Task
 
 if TYPE_CHECKING:
     from SynthGANLib.image.volume import Volume
 
-Event = dict[str, Any]
-"""A JSON object that the child process sends."""
+    Prepared = tuple[Event, Iterable[tuple[Volume, Path]]]
 
 
 class ChildRun(Task):
@@ -69,7 +68,7 @@ class ChildRun(Task):
         """Refuse what cannot work, by a SynthesisError."""
 
     @abc.abstractmethod
-    def _prepare(self, folder: Path) -> tuple[Event, Iterable[tuple[Volume, Path]]]:
+    def _prepare(self, folder: Path) -> Prepared:
         """The job for the worker, and the volumes it needs as pairs (library volume, path); nothing is written yet."""
 
     @abc.abstractmethod

@@ -4,10 +4,20 @@ The library's own writer rounds HU, refuses broken values and compresses, as fit
 live for one run, and judging the values is the worker's task.
 """
 
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from SynthGANPanel.failure import SynthesisError
 from SynthGANPanel.i18n import _
+
+if TYPE_CHECKING:
+    from SynthGANLib.image.grid import Array
+    from SynthGANLib.image.volume import Volume
 
 TYPES = {
     "i1": "int8",
@@ -27,7 +37,7 @@ TYPES = {
 PIECE_BYTES = 1 << 22
 
 
-def write(volume, path):
+def write(volume: Volume, path: Path) -> None:
     """Write a library volume: (z, y, x[, c]) with its affine to LPS mm.
 
     :raises SynthesisError: if the disk refuses or the voxel type is none of NRRD's
@@ -36,7 +46,7 @@ def write(volume, path):
         pass
 
 
-def pieces(volume, path):
+def pieces(volume: Volume, path: Path) -> Generator[None, None, None]:
     """Write a library volume as `write` does, a few slices at each `next`: a large one takes seconds.
 
     :raises SynthesisError: as `write`
@@ -58,7 +68,7 @@ def pieces(volume, path):
         ) from error
 
 
-def nrrdHeader(array, affine, encoding="raw", pairs=()):
+def nrrdHeader(array: Array, affine: Array, encoding: str = "raw", pairs: Iterable[tuple[str, str]] = ()) -> bytes:
     """The header of an NRRD file (version 4) with its voxels attached.
 
     :param array: (z, y, x[, c]), each voxel with its `c` components beside each other

@@ -1,5 +1,10 @@
 """A whole 4D sequence: every frame synthesized, and the results stored as a sequence that plays with the source."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
 import slicer
 
 from SynthGANPanel.failure import SynthesisError
@@ -9,8 +14,16 @@ from SynthGANPanel.runs.synthesis import Synthesis
 from SynthGANPanel.scene import nodes
 from SynthGANPanel.task import Task
 
+if TYPE_CHECKING:
+    from SynthGANLib.image.grid import Array
+    from SynthGANLib.model.card import Card
+    from SynthGANPanel.runs.workerProcess import Event
+    from SynthGANPanel.task import Steps
 
-def sequenceOf(volumeNode):
+
+def sequenceOf(
+    volumeNode: slicer.vtkMRMLNode | None,
+) -> tuple[slicer.vtkMRMLNode, slicer.vtkMRMLNode] | tuple[None, None]:
     """(browser, sequence) of which the volume shows one frame; (None, None) for any other volume."""
     if volumeNode is None or volumeNode.GetScene() is None:
         return None, None
@@ -24,22 +37,29 @@ def sequenceOf(volumeNode):
 class FrameRequest(Request):
     """One frame: taken from the sequence, and kept apart until all frames are done."""
 
-    def __init__(self, frameNode, proxyNode, model, keep, **choices):
+    def __init__(
+        self,
+        frameNode: slicer.vtkMRMLVolumeNode,
+        proxyNode: slicer.vtkMRMLVolumeNode,
+        model: str,
+        keep: Callable[[Any], Any],
+        **choices: Any,
+    ) -> None:
         Request.__init__(self, frameNode, model, **choices)
         self._proxyNode = proxyNode
         self._keep = keep
 
     @property
-    def placedNode(self):
+    def placedNode(self) -> slicer.vtkMRMLVolumeNode:
         return self._proxyNode
 
-    def lostNodes(self):
+    def lostNodes(self) -> str:
         """A frame lives in its sequence; what may go is the volume that shows it."""
         if self._proxyNode.GetScene() is None:
             return _("The synthesis was cancelled because the input volume was removed.")
         return ""
 
-    def store(self, array, done):
+    def store(self, array: Array, done: Event) -> slicer.vtkMRMLVolumeNode:
         record = nodes.provenance(self._proxyNode, self.card, done, self._choices())
         node = nodes.looseResult(array, self.card, record, nodes.RAS_TO_LPS @ self.grid.affine)
         self._keep(node)
@@ -55,41 +75,51 @@ class SequenceSynthesis(Task):
 
     INTERVAL_MILLISECONDS = Synthesis.INTERVAL_MILLISECONDS
 
-    def __init__(self, volumeNode, model, progressCallback=None, completedCallback=None, **choices):
+    def __init__(
+        self,
+        volumeNode: slicer.vtkMRMLVolumeNode,
+        model: str,
+        progressCallback: Callable[[float, str], Any] | None = None,
+        completedCallback: Callable[[Any], Any] | None = None,
+        **choices: Any,
+    ) -> None:
         super().__init__(progressCallback, completedCallback)
         self.CANCELLED = _("The synthesis was cancelled.")
         nodes.checkIsNode(volumeNode, "inputVolume")
         self.inputNode = volumeNode
         self.model = model
         self.choices = choices
-        self.warnings = []
-        self.resultNode = None
+        self.warnings: list[str] = []
+        self.resultNode: slicer.vtkMRMLVolumeNode | None = None
+        self._browser: Any
+        self._sequence: Any
         self._browser, self._sequence = sequenceOf(volumeNode)
-        self._results = []
-        self._run = None  # the synthesis of the present frame
+        self._results: list[slicer.vtkMRMLVolumeNode] = []
+        self._run: Synthesis | None = None  # of the present frame
 
     @property
-    def label(self):
+    def label(self) -> str:
         """What is made from what, one line for a list."""
         return _("{input} ({count} frames): {model}").format(
             input=self.inputNode.GetName(), count=self._frames, model=self.model
         )
 
     @property
-    def log(self):
+    def log(self) -> list[str]:
         return self._run.log if self._run is not None else []
 
     @property
-    def _frames(self):
+    def _frames(self) -> int:
         return self._sequence.GetNumberOfDataNodes() if self._sequence is not None else 0
 
-    def cancel(self, reason=None):
+    def cancel(self, reason: str | None = None) -> None:
         """Ask the run to end, which takes seconds at most; nothing is stored."""
         if self.running and self._cancelReason is None:
             self._cancelReason = reason or self.CANCELLED
-            self._run.cancel(reason)
+            if self._run is not None:
+                self._run.cancel(reason)
 
-    def _begin(self):
+    def _begin(self) -> None:
         if self.inputNode is None:
             nodes.checkInput(None)  # says what to choose
         if self._sequence is None:
@@ -99,44 +129,41 @@ class SequenceSynthesis(Task):
             )
         self._startFrame(0)
 
-    def _work(self):
+    def _work(self) -> Steps:
         for number in range(self._frames):
-            if number:
-                self._startFrame(number)
-            run = self._run
+            run = self._startFrame(number) if number or self._run is None else self._run
             while not run.poll():
-                self._tellProgress(number)
+                self._tellProgress(number, run)
                 yield None
             self.warnings += [warning for warning in run.warnings if warning not in self.warnings]
             if run.error is not None:
                 if run.state == "cancelled":  # also because the volume was removed
                     self._cancelReason = run.error.cause
                 raise run.error
-        self._store()
-        return self.resultNode
+        return self._store(run.request.card)  # a sequence has one frame at least
 
-    def _cleanUp(self):
+    def _cleanUp(self) -> None:
         if self._run is not None:
             self._run.stop(self._cancelReason)
 
-    def _startFrame(self, number):
+    def _startFrame(self, number: int) -> Synthesis:
         frame = self._sequence.GetNthDataNode(number)
         request = FrameRequest(frame, self.inputNode, self.model, self._results.append, **self.choices)
-        self._run = Synthesis(request)
-        self._run.start(hasTimer=False)
-        self._tellProgress(number)
+        run = self._run = Synthesis(request)
+        run.start(hasTimer=False)
+        self._tellProgress(number, run)
+        return run
 
-    def _tellProgress(self, number):
+    def _tellProgress(self, number: int, run: Synthesis) -> None:
         count = max(1, self._frames)
-        self.fraction = (number + self._run.fraction) / count
-        self.text = _("Frame {number} of {count}: {text}").format(number=number + 1, count=count, text=self._run.text)
+        self.fraction = (number + run.fraction) / count
+        self.text = _("Frame {number} of {count}: {text}").format(number=number + 1, count=count, text=run.text)
 
-    def _store(self):
+    def _store(self, card: Card) -> slicer.vtkMRMLVolumeNode:
         """Put the new sequence into the browser of the source, shown by a volume of its own."""
         if self.inputNode.GetScene() is None or self._browser.GetScene() is None:
             raise SynthesisError(_("The sequence was removed while its frames were synthesized."), "")
         scene = self.inputNode.GetScene()
-        card = self._run.request.card
         name = nodes.freeName(scene, nodes.resultName(self.inputNode, card))
         sequence = scene.AddNewNodeByClass("vtkMRMLSequenceNode", name)
         sequence.SetIndexName(self._sequence.GetIndexName())
@@ -157,3 +184,4 @@ class SequenceSynthesis(Task):
         self._browser.AddSynchronizedSequenceNode(sequence)
         self._browser.AddProxyNode(shown, sequence, False)
         self.resultNode = shown
+        return shown
