@@ -1,5 +1,7 @@
 """Where the library is, which Python runs it, which packages it needs and how they are installed."""
 
+from __future__ import annotations
+
 import contextlib
 import importlib
 import importlib.metadata
@@ -10,7 +12,9 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import slicer
 
@@ -26,12 +30,12 @@ PENDING_KEY, WHEELS_KEY = "SynthGAN/InstallationPending", "SynthGAN/WheelFolder"
 WORKER_MODULE = "SynthGANLib.jobs.worker"
 
 
-def moduleFolder():
+def moduleFolder() -> Path:
     """The folder of `SynthGAN.py`."""
     return Path(__file__).resolve().parent.parent
 
 
-def libraryFolder():
+def libraryFolder() -> Path:
     """The folder that holds `SynthGANLib`: beside the module when installed, one level up in a checkout.
 
     :raises SynthesisError: if it is in neither place
@@ -46,14 +50,14 @@ def libraryFolder():
     )
 
 
-def useLibrary():
+def useLibrary() -> None:
     """Make `import SynthGANLib` work in this process."""
     folder = str(libraryFolder())
     if folder not in sys.path:
         sys.path.append(folder)
 
 
-def slicerTooOld():
+def slicerTooOld() -> str:
     """A sentence for a Slicer that lacks what the module needs, "" otherwise."""
     app = getattr(slicer, "app", None)
     if app is None or (app.majorVersion, app.minorVersion) >= MINIMUM_SLICER:
@@ -63,12 +67,12 @@ def slicerTooOld():
     )
 
 
-def requirementsFile():
+def requirementsFile() -> Path:
     """The small packages, one requirement a line; PyTorch is not among them: it comes by its own extension."""
     return moduleFolder() / "Resources" / "requirements.txt"
 
 
-def missingPackages():
+def missingPackages() -> list[str]:
     """Names of the packages that still have to be installed; nothing is imported or started to find out."""
     importlib.invalidate_caches()
     missing = [] if _torchFound() else [TORCH]
@@ -79,7 +83,19 @@ def missingPackages():
     return missing
 
 
-def downloadSize(missing):
+def checkPackages(cause: str) -> None:
+    """Refuse what needs packages that are missing.
+
+    :param cause: the sentence of the error, with a place {names} for the packages
+    :raises SynthesisError: naming them
+    """
+    missing = missingPackages()
+    if missing:
+        names = _(" and ").join(missing)
+        raise SynthesisError(cause.format(names=names), _("Press Install in the SynthGAN module."), "package")
+
+
+def downloadSize(missing: Sequence[str]) -> str:
     """What installing the `missing` packages downloads, rounded, in words.
 
     PyTorch's wheels without CUDA are about 0.2 GB (0.1 GB on macOS), those with it 2 to 4 GB.
@@ -91,7 +107,7 @@ def downloadSize(missing):
     return _("about 0.2 GB, or up to 4 GB with an NVIDIA GPU")
 
 
-def install():
+def install() -> None:
     """Install what is missing: small packages by Slicer's own installer, PyTorch by its extension.
 
     Only ever called by an explicit click. Blocks until done.
@@ -126,23 +142,23 @@ def install():
     _remember(PENDING_KEY, "")
 
 
-def installationPending():
+def installationPending() -> bool:
     """Whether an installation was begun, here or before a restart, and is not complete."""
     return bool(_remembered(PENDING_KEY))
 
 
-def wheelFolder():
+def wheelFolder() -> str:
     """The folder of wheels that packages are installed from, "" for the internet."""
     return _remembered(WHEELS_KEY)
 
 
-def setWheelFolder(folder):
+def setWheelFolder(folder: str | None) -> None:
     """Install from this folder of wheels from now on; "" goes back to the internet."""
     _remember(WHEELS_KEY, str(folder or ""))
 
 
 @contextlib.contextmanager
-def _pipFrom(folder):
+def _pipFrom(folder: str) -> Iterator[None]:
     """pip takes packages from a folder of wheels and says no word to the network; "" leaves it as it is."""
     wanted = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": Path(folder).as_uri()} if folder else {}
     former = {name: os.environ.get(name) for name in wanted}
@@ -157,7 +173,7 @@ def _pipFrom(folder):
                 os.environ[name] = value
 
 
-def _remembered(key):
+def _remembered(key: str) -> str:
     try:
         import qt
     except ImportError:
@@ -165,7 +181,7 @@ def _remembered(key):
     return str(qt.QSettings().value(key) or "")
 
 
-def _remember(key, text):
+def _remember(key: str, text: str) -> None:
     try:
         import qt
     except ImportError:
@@ -177,7 +193,7 @@ def _remember(key, text):
         settings.remove(key)
 
 
-def pythonExecutable():
+def pythonExecutable() -> str:
     """The Python that runs the worker: `PythonSlicer` in the application, this very Python elsewhere."""
     if getattr(slicer, "app", None) is not None:
         found = shutil.which("PythonSlicer")
@@ -186,12 +202,12 @@ def pythonExecutable():
     return sys.executable
 
 
-def workerCommand():
+def workerCommand() -> list[str]:
     """Executable and arguments of the child process."""
     return [pythonExecutable(), "-m", WORKER_MODULE]
 
 
-def workerEnvironment():
+def workerEnvironment() -> dict[str, str]:
     """Environment of the child: this process's own, the library importable, text in UTF-8 on every platform."""
     environment = dict(os.environ)
     paths = [str(libraryFolder()), environment.get("PYTHONPATH", "")]
@@ -200,7 +216,7 @@ def workerEnvironment():
     return environment
 
 
-def privateFolder():
+def privateFolder() -> Path:
     """A new folder that only this user can read, in Slicer's temporary folder."""
     parent = slicer.app.temporaryPath if getattr(slicer, "app", None) is not None else None
     try:
@@ -214,12 +230,12 @@ def privateFolder():
         ) from error
 
 
-def _torchFound():
+def _torchFound() -> bool:
     """Whether a PyTorch is installed, told from its metadata: importing it would take seconds."""
     return importlib.util.find_spec("torch") is not None and _satisfied("torch" + TORCH_REQUIREMENT)
 
 
-def _satisfied(requirement):
+def _satisfied(requirement: str) -> bool:
     try:
         from slicer.packaging import pip_check
     except ImportError:
@@ -229,7 +245,7 @@ def _satisfied(requirement):
     return pip_check(requirement)
 
 
-def _torchExtension():
+def _torchExtension() -> Any:
     try:
         import PyTorchUtils
     except ImportError as error:
@@ -241,7 +257,7 @@ def _torchExtension():
     return PyTorchUtils.PyTorchUtilsLogic()
 
 
-def _installationFailed(reason):
+def _installationFailed(reason: object) -> SynthesisError:
     nextStep = _("Check the internet connection and free disk space, restart Slicer and try again.")
     if wheelFolder():
         nextStep = _("Check that the folder of wheels holds all of them for this Slicer, and the free disk space.")

@@ -1,8 +1,15 @@
 """The one error that the panel and the Python console see."""
 
+from __future__ import annotations
+
 import traceback
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from SynthGANPanel.i18n import _
+
+if TYPE_CHECKING:
+    from SynthGANLib.errors import SynthGANError
 
 
 class SynthesisError(RuntimeError):
@@ -16,7 +23,7 @@ class SynthesisError(RuntimeError):
     :ivar log: the last lines of the child process, for whoever looks into it
     """
 
-    def __init__(self, cause, nextStep="", kind="input", log=()):
+    def __init__(self, cause: str, nextStep: str = "", kind: str = "input", log: Sequence[str] = ()) -> None:
         super().__init__(f"{cause} {nextStep}".strip())
         self.cause = cause
         self.nextStep = nextStep
@@ -24,7 +31,7 @@ class SynthesisError(RuntimeError):
         self.log = list(log)
 
 
-def asSynthesisError(error, log=()):
+def asSynthesisError(error: BaseException, log: Sequence[str] = ()) -> SynthesisError:
     """The panel's error for anything that went wrong: itself, too little memory, or a defect with its trace."""
     if isinstance(error, SynthesisError):
         return error
@@ -45,6 +52,6 @@ def asSynthesisError(error, log=()):
     )
 
 
-def fromLibrary(error):
+def fromLibrary(error: SynthGANError) -> SynthesisError:
     """The panel's error for one of the library's."""
     return SynthesisError(str(error), error.next_step, error.kind)

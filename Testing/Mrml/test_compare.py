@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import slicer
 
-from SynthGANPanel.comparison import compare, difference
+from SynthGANPanel.comparison import compare
 from SynthGANPanel.comparison.modes import Against, CompareMode
 from SynthGANPanel.failure import SynthesisError
 from SynthGANPanel.scene import temporaryNodes, views, windows
@@ -164,7 +164,7 @@ def test_difference_shows_real_synthetic_and_map(scene: Any, trio: Any) -> None:
     shown = [layers(scene, view)[0] for view in compare.COLUMNS]
     assert shown[:2] == [reference, result]
     np.testing.assert_array_equal(slicer.util.arrayFromVolume(shown[2]), values(2) - values(3))
-    assert difference.shownRange(shown[2]) == 300.0
+    assert shown[2].GetDisplayNode().GetWindow() / 2 == 300.0
     legend = temporaryNodes.find(scene, "difference", "vtkMRMLColorLegendDisplayNode")
     assert legend.GetMTime() > views.compositeNode(scene, "Yellow").GetMTime()  # else Slicer does not draw it
     compare.show(source, result, source, compare.Choices(CompareMode.SIDE_BY_SIDE))

@@ -10,10 +10,9 @@ import numpy as np
 import pytest
 import slicer
 import vtk
-from vtk.util.numpy_support import vtk_to_numpy
 
 from SynthGANPanel.comparison import annotation, compare, reveal
-from SynthGANPanel.comparison.live import LiveComparison, Work
+from SynthGANPanel.comparison.live import Computation, LiveComparison
 from SynthGANPanel.comparison.modes import Against, CompareMode
 from SynthGANPanel.failure import SynthesisError
 from SynthGANPanel.scene import temporaryNodes, views
@@ -164,45 +163,6 @@ def test_text_lies_in_the_upper_right_corner() -> None:
     assert (style.GetJustificationAsString(), style.GetVerticalJustificationAsString()) == ("Right", "Top")
 
 
-def test_part_of_the_picture_around_the_mouse() -> None:
-    assert reveal.extent((100, 80, 1), (50, 40), 20) == (40, 59, 30, 49)
-    assert reveal.extent((100, 80, 1), (0, 79), 20) == (0, 9, 69, 79)
-    assert reveal.extent((100, 80, 1), (200, 40), 20) is None
-    assert reveal.extent((0, 0, 0), (0, 0), 20) is None
-
-
-def test_patch_shows_the_synthetic_volume_though_it_has_no_opacity(headless: Any, scene: Any, pair: Any) -> None:
-    source, result = pair
-    for node in pair:
-        node.GetDisplayNode().AutoWindowLevelOff()
-        node.GetDisplayNode().SetWindowLevelMinMax(-1000, 1000)
-    logic = slicer.vtkMRMLSliceLogic()
-    logic.SetMRMLApplicationLogic(headless.application_logic)
-    logic.SetMRMLScene(scene)
-    logic.SetSliceNode(views.sliceNode(scene, "Red"))
-    compare.show(source, result, None, compare.Choices(CompareMode.REVEAL))
-    logic.GetSliceNode().SetDimensions(60, 50, 1)
-    logic.GetSliceNode().SetFieldOfView(12, 10, 1)
-    logic.GetSliceNode().UpdateMatrices()
-    image, bounds = reveal.patch(logic, (30, 25), 10)
-    assert bounds == (25, 34, 20, 29)
-    shown = vtk_to_numpy(image.GetPointData().GetScalars()).reshape(10, 10, 4)
-    assert (shown[..., 3] == 255).all()
-    whole = {}
-    for node in pair:  # the same places with the volume alone
-        compare.setFade(scene, 0.0)
-        views.setLayers(views.compositeNode(scene, "Red"), node)
-        logic.UpdatePipeline()
-        layer = logic.GetBackgroundLayer().GetImageDataConnection().GetProducer()
-        layer.Update()
-        picture = vtk_to_numpy(layer.GetOutputDataObject(0).GetPointData().GetScalars()).reshape(50, 60, 4)
-        whole[node.GetName()] = picture[20:30, 25:35]
-    np.testing.assert_array_equal(shown, whole["fake"])
-    assert np.any(shown != whole["mr"])
-    assert reveal.patch(logic, (30, 25), 10) is None  # there is no foreground any more
-    logic.SetMRMLScene(None)
-
-
 def test_without_windows_there_is_no_mouse() -> None:
     assert reveal.start(100) is None
 
@@ -292,20 +252,35 @@ def test_names_for_the_console() -> None:
             compare.choicesFor(*names)
 
 
-def test_work_tells_its_failure_and_gives_way(scene: Any) -> None:
+def test_a_computation_reports_its_failure(scene: Any) -> None:
     told: list[Any] = []
 
     def fails() -> Iterator[float]:
         yield 0.5
         raise SynthesisError("No.")
 
-    work = Work()
-    work.start(fails(), told.append, lambda error: told.append(str(error)))
-    assert told == [0.5, "No."]
-    assert not work.isRunning
-    with pytest.raises(SynthesisError):
-        work.start(fails())
-    assert not work.isRunning
+    computation = Computation(fails(), lambda fraction, text: told.append(fraction), told.append)
+    computation.start()
+    with pytest.raises(SynthesisError, match="No"):
+        computation.wait()
+    assert told == [0.0, 0.5, computation]
+    assert (computation.state, computation.running) == ("failed", False)
+
+
+def test_a_comparison_that_fails_is_told_or_raised(scene: Any, pair: Any) -> None:
+    live = LiveComparison(scene)
+    source, result = pair
+    told: list[Any] = []
+    choices = compare.Choices(CompareMode.FADE, Against.REFERENCE)  # of which there is none
+    live.begin(source, result, None, choices, failed=lambda error: told.append(str(error)))
+    assert told == ["Choose a reference to compare with, or compare with the source."]
+    with pytest.raises(SynthesisError, match="Choose a reference"):
+        live.begin(source, result, None, choices)
+    assert not live.isWorking
+    assert not compare.isShown(scene)
+    live.begin(source, result, None, compare.Choices(CompareMode.FADE), done=lambda: told.append("done"))
+    assert told[1:] == ["done"]
+    live.end()
 
 
 @pytest.mark.parametrize(("view", "letter", "channel"), [("Red", "R", 0), ("Green", "G", 1), ("Red+", "R+", None)])

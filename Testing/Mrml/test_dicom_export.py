@@ -287,9 +287,11 @@ def test_a_folder_that_cannot_be_renamed_leaves_nothing(scene: Any, tmp_path: Pa
     assert list(tmp_path.iterdir()) == []
 
 
-def test_it_ends_at_any_step_without_a_trace(scene: Any, tmp_path: Path) -> None:
+def test_it_ends_at_any_step_without_a_trace(scene: Any, tmp_path: Path, monkeypatch: Any) -> None:
+    from SynthGANPanel import task
     from SynthGANPanel.export.dicom import DicomExport
 
+    monkeypatch.setattr(task, "STEP_SECONDS", 0.0)  # one step at each poll
     node = result_of(plain_source(scene), values_for("CT", SHAPE), "CT")
     steps = 0
     while True:
@@ -297,7 +299,7 @@ def test_it_ends_at_any_step_without_a_trace(scene: Any, tmp_path: Path) -> None
         run.start()
         fractions = [run.fraction]
         for _ in range(steps):
-            run.step(seconds=0)
+            run.poll()
             fractions.append(run.fraction)
         assert fractions == sorted(fractions)
         if not run.running:
@@ -326,17 +328,19 @@ def test_nothing_is_overwritten(scene: Any, tmp_path: Path) -> None:
     assert len(headers(export(node, tmp_path / "empty"))) == SHAPE[0]
 
 
-def test_a_result_that_changes_meanwhile_is_refused(scene: Any, tmp_path: Path) -> None:
+def test_a_result_that_changes_meanwhile_is_refused(scene: Any, tmp_path: Path, monkeypatch: Any) -> None:
+    from SynthGANPanel import task
     from SynthGANPanel.export.dicom import DicomExport
 
+    monkeypatch.setattr(task, "STEP_SECONDS", 0.0)  # one step at each poll
     node = result_of(plain_source(scene), values_for("CT", SHAPE), "CT")
     run = DicomExport(node, tmp_path / "series")
     run.start()
     while run.fraction < 0.6:
-        run.step(seconds=0)
+        run.poll()
     slicer.util.arrayFromVolume(node)[:] = 0
     slicer.util.arrayFromVolumeModified(node)
-    while not run.step():
+    while not run.poll():
         pass
     assert "was changed" in str(run.error)
     assert list(tmp_path.iterdir()) == []

@@ -193,9 +193,11 @@ def test_paths_that_cannot_be_written_to(scene: Any, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_it_ends_at_any_step_without_a_trace(scene: Any, tmp_path: Path, suffix: str) -> None:
+def test_it_ends_at_any_step_without_a_trace(scene: Any, tmp_path: Path, monkeypatch: Any, suffix: str) -> None:
+    from SynthGANPanel import task
     from SynthGANPanel.export.files import FileExport
 
+    monkeypatch.setattr(task, "STEP_SECONDS", 0.0)  # one step at each poll
     node, values = result(scene)
     path = tmp_path / f"ct{suffix}"
     path.write_text("mine")
@@ -203,7 +205,7 @@ def test_it_ends_at_any_step_without_a_trace(scene: Any, tmp_path: Path, suffix:
         run = FileExport(node, path, overwrite=True)
         run.start()
         for _ in range(steps):
-            run.step(seconds=0)
+            run.poll()
         if not run.running:
             break
         run.cancel()

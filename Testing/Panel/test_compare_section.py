@@ -1,7 +1,9 @@
 """The Compare section clicked through: every way of comparing, choices that take effect at once, and the way back."""
 
+import sys
+from importlib.machinery import ModuleSpec
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -212,7 +214,7 @@ def test_checkerboard_follows_a_window(pair, scene):
 
 def test_long_computation_can_be_cancelled(pair, scene, monkeypatch):
     monkeypatch.setattr("SynthGANPanel.scene.resampling.VOXELS_AT_ONCE", 1)
-    monkeypatch.setattr("SynthGANPanel.comparison.live.STEP_SECONDS", 0.0)
+    monkeypatch.setattr("SynthGANPanel.task.STEP_SECONDS", 0.0)
     pair.choose("Checkerboard")
     pair.ui.compareButton.click()
     assert not compare.isShown(scene)
@@ -241,9 +243,9 @@ def test_difference_asks_for_a_reference_then_shows_it(pair, scene):
     shown = temporaryNodes.find(scene, "difference", "vtkMRMLScalarVolumeNode")
     assert shown.GetName() == "head synthetic CT minus ct"
     pair.ui.compareRangeSpinBox.value = 70
-    assert difference.shownRange(shown) == 70
+    assert shown.GetDisplayNode().GetWindow() / 2 == 70
     pair.ui.compareRangeSpinBox.value = 0
-    assert difference.shownRange(shown) == difference.automaticRange(slicer.util.arrayFromVolume(shown))
+    assert shown.GetDisplayNode().GetWindow() / 2 == difference.automaticRange(slicer.util.arrayFromVolume(shown))
     pair.ui.compareKeepButton.click()
     assert "'head synthetic CT minus ct' stays" in pair.ui.compareStatusLabel.text
     assert not pair.ui.compareKeepButton.enabled
@@ -377,3 +379,32 @@ def test_picture(pair, tmp_path):
         assert pair.widget.minimumSizeHint().width() <= 420, mode
         picture = tmp_path / f"{mode.value}.png"
         assert pair.widget.grab().save(str(picture))
+
+
+def test_reveal_follows_the_mouse_by_slicers_own_module(pair, scene, monkeypatch):
+    """Slicer's CompareVolumes draws the patch; where it is disabled, the mode says so and nothing changes."""
+    monkeypatch.setattr(slicer.app, "layoutManager", lambda: SimpleNamespace(sliceViewNames=list, threeDViewCount=0))
+    pair.choose("Reveal with the mouse")
+    assert not pair.ui.compareButton.enabled
+    assert "CompareVolumes is missing" in pair.ui.compareStatusLabel.text
+    made = []
+
+    class LayerReveal:
+        def __init__(self, width, height):
+            self.state = (width, height)
+            made.append(self)
+
+        def cleanup(self):
+            self.state = "gone"
+
+    module = ModuleType("CompareVolumes")
+    module.__spec__ = ModuleSpec("CompareVolumes", None)
+    module.LayerReveal = LayerReveal
+    monkeypatch.setitem(sys.modules, "CompareVolumes", module)
+    pair.refresh()
+    pair.ui.compareButton.click()
+    assert [each.state for each in made] == [(200, 200)]
+    pair.ui.comparePatchSlider.value = 90
+    assert [each.state for each in made] == ["gone", (90, 90)]
+    pair.ui.compareButton.click()
+    assert [each.state for each in made] == ["gone", "gone"]

@@ -156,9 +156,9 @@ def test_a_second_export_goes_beside_the_first(panel, result):
 @pytest.fixture
 def slowly(monkeypatch):
     """One slice between two looks at the event loop."""
-    from SynthGANPanel.export import run as exportRun
+    from SynthGANPanel import task
 
-    monkeypatch.setattr(exportRun.ExportRun.step, "__defaults__", (0.0,))
+    monkeypatch.setattr(task, "STEP_SECONDS", 0.0)
 
 
 def test_it_can_be_cancelled(panel, result, slowly):

@@ -121,7 +121,7 @@ def test_full_disk_is_told(ready, worker, monkeypatch):
     def full(array, affine):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(raster, "_header", full)
+    monkeypatch.setattr(raster, "nrrdHeader", full)
     worker("good")
     ready.ui.applyButton.click()
     waitUntil(lambda: ready.ui.applyButton.text == "Apply")

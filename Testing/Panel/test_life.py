@@ -10,7 +10,7 @@ import pytest
 import slicer
 from panelCases import isAlive, waitUntil
 
-from SynthGANPanel.runs import synthesis
+from SynthGANPanel import task
 
 HERE = Path(__file__).resolve().parent
 
@@ -42,7 +42,7 @@ def test_closing_the_scene_from_a_callback_ends_the_run_once(panel, head, worker
 
     def close(fraction, text):
         if fraction:
-            synthesis.stopAll("enough")
+            task.stopAll("enough")
             slicer.mrmlScene.Clear(False)
 
     run = panel.logic.synthesize(

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from panelCases import addVolume, waitUntil
 
-from SynthGANPanel.runs import childRun, pipes
+from SynthGANPanel import task
+from SynthGANPanel.runs import pipes
 
 
 @pytest.fixture
@@ -83,7 +84,7 @@ def test_who_talks_without_end_is_read_in_portions():
 
 def test_a_run_uses_no_thread(panel, scene, worker, monkeypatch):
     """A collection of garbage in a thread would destroy widgets and nodes there, and the application with them."""
-    monkeypatch.setattr(childRun, "WRITE_SECONDS", 0.0)  # as if the disk were slow: the writing takes many polls
+    monkeypatch.setattr(task, "STEP_SECONDS", 0.0)  # as if the disk were slow: the writing takes many polls
     volume = addVolume(np.arange(64 * 256 * 256, dtype=np.int16).reshape(64, 256, 256), "large")
     worker("good")
     threads = set()

@@ -129,10 +129,6 @@ class Annotator:
         """The views are others now."""
         self.update()
 
-    def annotated(self):
-        """The views, as pairs of node class and layout name, that have the text at the moment."""
-        return set(self._actors)
-
     def cleanup(self):
         """Remove texts and observers."""
         for tag in self._sceneTags:

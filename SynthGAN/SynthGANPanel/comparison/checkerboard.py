@@ -47,25 +47,9 @@ def steps(firstNode, secondNode, cellMm):
         isFirst = parity((columns, rows, end - first), secondNode.GetSpacing(), cellMm, first)
         colors[first:end] = np.where(isFirst[..., None], *pair)
         yield end / slices
-    return _store(firstNode, secondNode, colors)
-
-
-def _store(firstNode, secondNode, colors):
-    scene = temporaryNodes.sceneOf(firstNode, secondNode)
+    temporaryNodes.checkPresent(firstNode, secondNode)
     name = _("Checkerboard of {first} and {second}").format(first=firstNode.GetName(), second=secondNode.GetName())
-    node = temporaryNodes.find(scene, KIND, "vtkMRMLVectorVolumeNode") or temporaryNodes.add(
-        scene, "vtkMRMLVectorVolumeNode", name, KIND
-    )
-    matrix = vtk.vtkMatrix4x4()
-    secondNode.GetIJKToRASMatrix(matrix)
-    with slicer.util.NodeModify(node):
-        node.SetName(name)
-        slicer.util.updateVolumeFromArray(node, colors)
-        node.SetIJKToRASMatrix(matrix)
-        node.SetAndObserveTransformNodeID(secondNode.GetTransformNodeID())
-    if node.GetDisplayNode() is None:
-        node.CreateDefaultDisplayNodes()
-    return node
+    return temporaryNodes.fillVolume("vtkMRMLVectorVolumeNode", name, KIND, colors, secondNode)
 
 
 class Picture:

@@ -11,7 +11,7 @@ import collections
 
 import slicer
 
-from SynthGANPanel.comparison import checkerboard, difference, formerState, profile
+from SynthGANPanel.comparison import checkerboard, difference, formerState, profile, reveal
 from SynthGANPanel.comparison.modes import LAYERED, Against, CompareMode
 from SynthGANPanel.failure import SynthesisError
 from SynthGANPanel.i18n import _
@@ -23,8 +23,6 @@ RESULT_VIEW = "Yellow"
 """The two views of the side-by-side layout, left and right."""
 VIEW_GROUP = 8603
 """Slicer itself numbers its view groups from 0."""
-FORMER_STATE = formerState.ATTRIBUTE
-"""Attribute of the layout node, so that the way back outlives a module reload and a saved scene."""
 COLUMNS = ("Red", "Green", "Yellow")
 """The views of Slicer's three-over-three layout, from left to right; the second row is "Red+" and so on."""
 LEAD_VIEWS = {"Axial": "Red", "Coronal": "Red+"}
@@ -103,6 +101,8 @@ def obstacle(choices, sourceNode, resultNode, referenceNode):
             return _("'{name}' holds no voxels.").format(name=node.GetName())
     if choices.mode is CompareMode.DIFFERENCE:
         return difference.obstacle(resultNode, sourceNode, referenceNode)
+    if choices.mode is CompareMode.REVEAL and reveal.obstacle():
+        return reveal.obstacle()
     if choices.mode in LAYERED and choices.against is Against.REFERENCE and referenceNode is None:
         return _("Choose a reference to compare with, or compare with the source.")
     return ""

@@ -2,7 +2,6 @@
 
 import numpy as np
 import slicer
-import vtk
 
 from SynthGANPanel.i18n import _
 from SynthGANPanel.scene import nodes, temporaryNodes
@@ -82,11 +81,6 @@ def setRange(node, halfRange):
     return bound
 
 
-def shownRange(node):
-    """The value at the ends of the colours."""
-    return node.GetDisplayNode().GetWindow() / 2
-
-
 def showLegend(scene):
     """Draw the legend in the views that show the map by now; Slicer looks only when the legend itself changes."""
     legend = temporaryNodes.find(scene, KIND, "vtkMRMLColorLegendDisplayNode")
@@ -112,18 +106,10 @@ def colorNode(scene):
 
 
 def _store(resultNode, realNode, array, halfRange):
-    scene = temporaryNodes.sceneOf(resultNode, realNode)
+    temporaryNodes.checkPresent(resultNode, realNode)
     name = _("{synthetic} minus {real}").format(synthetic=resultNode.GetName(), real=realNode.GetName())
-    node = temporaryNodes.find(scene, KIND, "vtkMRMLScalarVolumeNode") or temporaryNodes.add(
-        scene, "vtkMRMLScalarVolumeNode", name, KIND
-    )
-    matrix = vtk.vtkMatrix4x4()
-    resultNode.GetIJKToRASMatrix(matrix)
+    node = temporaryNodes.fillVolume("vtkMRMLScalarVolumeNode", name, KIND, array, resultNode)
     with slicer.util.NodeModify(node):
-        node.SetName(name)
-        slicer.util.updateVolumeFromArray(node, array)
-        node.SetIJKToRASMatrix(matrix)
-        node.SetAndObserveTransformNodeID(resultNode.GetTransformNodeID())
         node.SetVoxelValueQuantity(resultNode.GetVoxelValueQuantity())
         node.SetVoxelValueUnits(resultNode.GetVoxelValueUnits())
         node.SetAttribute(UNIT_ATTRIBUTE, unitName(nodes.unitOf(resultNode)))
@@ -133,8 +119,6 @@ def _store(resultNode, realNode, array, halfRange):
 
 
 def _display(node):
-    if node.GetDisplayNode() is None:
-        node.CreateDefaultDisplayNodes()
     display = node.GetDisplayNode()
     limit = float(np.finfo(np.float32).max)
     with slicer.util.NodeModify(display):

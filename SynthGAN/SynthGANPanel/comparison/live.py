@@ -4,20 +4,17 @@ It follows from what the scene says is compared, so it begins and ends with that
 Python console or a scene that was loaded. Without Qt there is no time to let pass; the work is then done at once.
 """
 
-import time
-
 import slicer
 import vtk
 
 from SynthGANPanel.comparison import checkerboard, compare, profile, reveal
 from SynthGANPanel.comparison.formerState import CROSSHAIR
 from SynthGANPanel.comparison.modes import CompareMode
-from SynthGANPanel.failure import SynthesisError
+from SynthGANPanel.i18n import _
 from SynthGANPanel.scene import temporaryNodes, views
+from SynthGANPanel.task import Task
 from SynthGANPanel.timer import Timer
 
-STEP_SECONDS = 0.05
-"""The application goes on after this time; a single step may take somewhat longer."""
 SOON_MILLISECONDS = 40
 LATER_MILLISECONDS = 400
 """A line is followed soon; a checkerboard is drawn anew once its windows have come to rest."""
@@ -53,12 +50,12 @@ class LiveComparison:
         self._soon = Timer(SOON_MILLISECONDS, self._sampleLine)
         self._later = Timer(LATER_MILLISECONDS, self._renew)
         self._left = Timer(0, self._clearUp)
-        self._work = Work()
+        self._task = None
 
     @property
     def isWorking(self):
         """Whether something is still being computed."""
-        return self._work.isRunning
+        return self._task is not None and self._task.running
 
     @property
     def isBlinking(self):
@@ -68,7 +65,7 @@ class LiveComparison:
     def show(self, sourceNode, resultNode, referenceNode=None, choices=None):
         """`compare.show`, brought to life."""
         self.choices = choices or compare.Choices()
-        self._work.cancel()
+        self._cancelTask()
         shown = compare.show(sourceNode, resultNode, referenceNode, self.choices)
         self.follow()
         return shown
@@ -76,8 +73,8 @@ class LiveComparison:
     def begin(self, sourceNode, resultNode, referenceNode, choices, progress=None, failed=None, done=None):
         """Like `show`, but step by step while the application stays alive; what was under way is given up.
 
-        :param progress: called with the fraction computed
-        :param failed: called with the SynthesisError
+        :param progress: called with the fraction computed and a line of text
+        :param failed: called with the SynthesisError; without it the error is raised
         :param done: called once the views have changed
         """
         self.choices = choices
@@ -87,11 +84,11 @@ class LiveComparison:
             if done is not None:
                 done()
 
-        self._work.start(compare.steps(sourceNode, resultNode, referenceNode, choices), progress, failed, arrived)
+        self._start(compare.steps(sourceNode, resultNode, referenceNode, choices), progress, failed, arrived)
 
     def end(self):
         """Back to what was there before."""
-        self._work.cancel()
+        self._cancelTask()
         compare.restore(self._scene)
         self.follow()
 
@@ -131,7 +128,7 @@ class LiveComparison:
 
     def stop(self):
         """End everything that goes on by itself; what the views show stays."""
-        self._work.cancel()
+        self._cancelTask()
         self._release()
 
     def tick(self):
@@ -187,58 +184,37 @@ class LiveComparison:
         over = compare.overlaid(comparison.mode, comparison.against, comparison.source, comparison.reference)
         if over is None or comparison.result is None or not temporaryNodes.nodes(self._scene, checkerboard.KIND):
             return
-        self._work.start(checkerboard.steps(over, comparison.result, self.choices.cellMm))
+        self._start(checkerboard.steps(over, comparison.result, self.choices.cellMm))
+
+    def _start(self, steps, progress=None, failed=None, done=None):
+        """Give up what is computed and compute something else; what takes but a moment is done on return."""
+
+        def ended(task):
+            if task.state == "failed" and failed is None:
+                raise task.error
+            if task.state == "failed":
+                failed(task.error)
+            elif task.state == "done" and done is not None:
+                done()
+
+        self._cancelTask()
+        task = self._task = Computation(steps, progress, ended)
+        task.start()
+        while not task.poll() and not task.hasEventLoop:
+            pass  # without an event loop everything is done at once
+
+    def _cancelTask(self):
+        if self._task is not None:
+            self._task.cancel()
 
 
-class Work:
-    """One generator at a time, exhausted piece by piece in the event loop, or at once where there is none."""
+class Computation(Task):
+    """Steps that compute what a comparison shows; until the last one the scene is as it was."""
 
-    def __init__(self):
-        self._generator = None
-        self._progress = self._failed = self._done = None
-        self._timer = Timer(0, self._go)
+    def __init__(self, steps, progressCallback=None, completedCallback=None):
+        super().__init__(progressCallback, completedCallback)
+        self.CANCELLED = _("The comparison was cancelled.")
+        self._given = steps
 
-    @property
-    def isRunning(self):
-        """Whether there is something left to do."""
-        return self._generator is not None
-
-    def start(self, generator, progress=None, failed=None, done=None):
-        """Give up what was under way and begin; what takes but a moment is done on return.
-
-        :param progress: called with what the generator yields
-        :param failed: called with a SynthesisError; without it the error is raised
-        :param done: called at the end
-        """
-        self.cancel()
-        self._generator, self._progress, self._failed, self._done = generator, progress, failed, done
-        self._go()
-
-    def cancel(self):
-        """Give up; a generator that was stopped half-way has changed nothing."""
-        self._timer.stop()
-        if self._generator is not None:
-            self._generator.close()
-            self._generator = None
-
-    def _go(self):
-        generator, until = self._generator, time.monotonic() + STEP_SECONDS
-        while generator is not None and generator is self._generator:
-            try:
-                fraction = next(generator)
-            except StopIteration:
-                self._generator = None
-                if self._done is not None:
-                    self._done()
-                return
-            except SynthesisError as error:
-                self._generator = None
-                if self._failed is None:
-                    raise
-                self._failed(error)
-                return
-            if self._progress is not None:
-                self._progress(fraction)
-            if self._timer.hasEventLoop and time.monotonic() > until:
-                self._timer.start()
-                return
+    def _work(self):
+        return self._given

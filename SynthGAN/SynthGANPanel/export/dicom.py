@@ -1,11 +1,15 @@
 """A result as a derived DICOM series: one file a slice, in a folder that appears complete or not at all."""
 
+from __future__ import annotations
+
 import datetime
 import hashlib
 import importlib.util
 import os
 import shutil
+from collections.abc import Callable, Generator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import slicer
@@ -17,13 +21,24 @@ from SynthGANPanel.export.run import ExportRun
 from SynthGANPanel.failure import SynthesisError
 from SynthGANPanel.i18n import _
 
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+
+    from SynthGANLib.image.grid import Array
+    from SynthGANPanel.export.dicomPixels import Extent, Stored
+    from SynthGANPanel.export.dicomSource import SourceSeries
+    from SynthGANPanel.export.dicomTags import Layout
+    from SynthGANPanel.export.record import Place
+    from SynthGANPanel.task import Steps
+
+Outcome = TypeVar("Outcome")
 PATIENT_FIELDS = ("name", "id", "study")
 READING, MEASURING = 0.15, 0.15
 """Parts of the progress before the first slice is written."""
 
 
 class DicomExport(ExportRun):
-    """The export of one result; see :class:`ExportRun` for how it is run.
+    """The export of one result; see :class:`task.Task` for how it is run.
 
     :param node: a volume that SynthGAN made
     :param folder: folder to make; it may exist if it is empty
@@ -34,21 +49,24 @@ class DicomExport(ExportRun):
     :param lookup: function from an instance UID to the path of its file; Slicer's DICOM database if None
     :param newUid: function that returns a new UID at every call; random ones if None
     :param now: time of writing (a datetime); the present if None
+    :param progressCallback: as of a task, like completedCallback
     """
 
     def __init__(
         self,
-        node,
-        folder,
-        sourceNode=None,
-        newStudy=False,
-        patient=None,
-        burnIn=False,
-        lookup=None,
-        newUid=None,
-        now=None,
-    ):
-        super().__init__(Path(folder))
+        node: slicer.vtkMRMLNode,
+        folder: str | Path,
+        sourceNode: slicer.vtkMRMLVolumeNode | None = None,
+        newStudy: bool = False,
+        patient: dict[str, str] | None = None,
+        burnIn: bool = False,
+        lookup: dicomSource.Lookup | None = None,
+        newUid: Callable[[], str] | None = None,
+        now: datetime.datetime | None = None,
+        progressCallback: Callable[[float, str], Any] | None = None,
+        completedCallback: Callable[[Any], Any] | None = None,
+    ) -> None:
+        super().__init__(Path(folder), progressCallback, completedCallback)
         self._node = node
         self._sourceNode = sourceNode
         self._newStudy = newStudy
@@ -59,7 +77,7 @@ class DicomExport(ExportRun):
         self._now = now
         self._part = exportRecord.temporaryBeside(self.path)
 
-    def _check(self):
+    def _begin(self) -> None:
         exportRecord.checkResult(self._node)
         if importlib.util.find_spec("pydicom") is None:  # Slicer brings it, the slicer-core wheel does not
             raise SynthesisError(
@@ -84,7 +102,7 @@ class DicomExport(ExportRun):
         checkPatient(self._patient, self._fromDicom)
         checkFolder(self.path)
 
-    def _hasDicomSource(self):
+    def _hasDicomSource(self) -> bool:
         if self._sourceNode is None and exportRecord.hasNoSource(self._node):
             return False
         source = self._sourceNode or exportRecord.sourceOf(self._node)
@@ -96,9 +114,9 @@ class DicomExport(ExportRun):
         self._sourceNode = source
         return dicomSource.isFromDicom(source)
 
-    def _work(self):
+    def _work(self) -> Steps:
         series = None
-        if self._fromDicom:
+        if self._fromDicom and self._sourceNode is not None:
             lookup = self._lookup or dicomSource.databaseLookup()
             series = yield from _scaled(dicomSource.readSource(self._sourceNode, lookup), 0.0, READING)
         own = exportRecord.ownPlaceOf(self._node)
@@ -120,20 +138,22 @@ class DicomExport(ExportRun):
                 _("Export it again."),
             )
         self._finish(shared, stored, hashes)
+        return self.path
 
-    def _liesOn(self, series, own):
+    def _liesOn(self, series: SourceSeries | None, own: Place) -> bool:
         """Whether the result is where its source is, and the source where its files say."""
-        if series is None:
+        if series is None or self._sourceNode is None:
             return False
         source = exportRecord.ownPlaceOf(self._sourceNode)
         shape = self._sourceNode.GetImageData().GetDimensions()[::-1]
         return own.shares(source) and series.liesOn(source.affine, shape)
 
-    def _writeImages(self, shared, layout, stored, extent):
+    def _writeImages(
+        self, shared: Dataset, layout: Layout, stored: Stored, extent: Extent
+    ) -> Generator[float, None, Any]:
         """Write the slices in the order of the slice normal, so that number and place rise together."""
-        order = range(self._shape[0])
-        if np.linalg.det(layout.place.affine[:3, :3]) < 0:
-            order = reversed(order)
+        step = -1 if np.linalg.det(layout.place.affine[:3, :3]) < 0 else 1
+        order = range(self._shape[0])[::step]
         darkest, brightest = _ends(stored, extent)
         hashes = {}
         for number, index in enumerate(order, start=1):
@@ -147,7 +167,7 @@ class DicomExport(ExportRun):
             yield number / self._shape[0]
         return hashes
 
-    def _finish(self, shared, stored, hashes):
+    def _finish(self, shared: Dataset, stored: Stored, hashes: dict[str, str]) -> None:
         """Put the record, then the folder in their places; both or none."""
         record = exportRecord.recordOf(self._node, self._place, self._kind, self.notes)
         record["folder"], record["sha256"] = self.path.name, hashes
@@ -169,7 +189,7 @@ class DicomExport(ExportRun):
             if not placed:
                 beside.unlink(missing_ok=True)
 
-    def _describe(self, extent):
+    def _describe(self, extent: Extent) -> dicomTags.Description:
         environment.useLibrary()
         import SynthGANLib
 
@@ -195,7 +215,7 @@ class DicomExport(ExportRun):
             self._patient,
         )
 
-    def _note(self, layout, stored):
+    def _note(self, layout: Layout, stored: Stored) -> None:
         if stored.note:
             self.notes.append(stored.note)
         if layout.place.moved:
@@ -207,11 +227,11 @@ class DicomExport(ExportRun):
         if self._burnIn:
             self.notes.append(_("The word {text} is drawn into the images.").format(text=dicomPixels.TEXT))
 
-    def _discard(self):
+    def _cleanUp(self) -> None:
         shutil.rmtree(self._part, ignore_errors=True)
 
 
-def exportDicom(node, folder, **choices):
+def exportDicom(node: slicer.vtkMRMLNode, folder: str | Path, **choices: Any) -> Path:
     """Export and wait for it.
 
     :param choices: those of :class:`DicomExport`
@@ -223,7 +243,7 @@ def exportDicom(node, folder, **choices):
     return run.wait()
 
 
-def addToDatabase(folder):
+def addToDatabase(folder: Path) -> None:
     """Import a folder into Slicer's DICOM database, as copies.
 
     :raises SynthesisError: if there is no database or it refuses; the folder stays
@@ -241,7 +261,7 @@ def addToDatabase(folder):
         raise _notImported(folder)
 
 
-def databaseObstacle():
+def databaseObstacle() -> str:
     """Why nothing can be added to the DICOM database, "" if it can."""
     database = getattr(slicer, "dicomDatabase", None)
     if database is None:
@@ -251,14 +271,14 @@ def databaseObstacle():
     return ""
 
 
-def randomUid():
+def randomUid() -> str:
     """A new UID, derived from a random UUID (DICOM PS3.5, B.2)."""
     from pydicom.uid import generate_uid
 
     return generate_uid(prefix=None)
 
 
-def checkPatient(patient, fromDicom):
+def checkPatient(patient: dict[str, str], fromDicom: bool) -> None:
     """Refuse entries that cannot be stored, or that would contradict the source.
 
     :raises SynthesisError: naming the entry
@@ -283,7 +303,7 @@ def checkPatient(patient, fromDicom):
             )
 
 
-def checkFolder(folder):
+def checkFolder(folder: Path) -> None:
     """Refuse a folder that holds something, or that cannot be made.
 
     :raises SynthesisError: naming it
@@ -299,11 +319,11 @@ def checkFolder(folder):
         )
 
 
-def _isEmptyFolder(path):
+def _isEmptyFolder(path: Path) -> bool:
     return path.is_dir() and not path.is_symlink() and not any(path.iterdir())
 
 
-def _measure(array):
+def _measure(array: Array) -> Generator[float, None, Any]:
     extent = dicomPixels.Extent()
     for number, plane in enumerate(array, start=1):
         extent.add(plane)
@@ -311,7 +331,7 @@ def _measure(array):
     return extent
 
 
-def _scaled(generator, start, share):
+def _scaled(generator: Generator[float, None, Outcome], start: float, share: float) -> Generator[float, None, Outcome]:
     """Pass a generator's fractions on as part of the whole; its value is this one's."""
     while True:
         try:
@@ -321,7 +341,7 @@ def _scaled(generator, start, share):
         yield start + share * fraction
 
 
-def _ends(stored, extent):
+def _ends(stored: Stored, extent: Extent) -> tuple[int, int]:
     """The smallest and the largest stored number, told apart where all values are one."""
     ends = stored.encode(np.array([extent.low, extent.high]))
     low, high = int(ends[0]), int(ends[1])
@@ -330,7 +350,7 @@ def _ends(stored, extent):
     return low, high
 
 
-def _window(node, extent):
+def _window(node: slicer.vtkMRMLNode, extent: Extent) -> tuple[float, float]:
     """Window and level as shown; the whole range where that is automatic."""
     display = node.GetDisplayNode()
     if display is not None and not display.GetAutoWindowLevel():
@@ -338,7 +358,7 @@ def _window(node, extent):
     return max(extent.high - extent.low, 1e-6), (extent.high + extent.low) / 2
 
 
-def _notImported(folder):
+def _notImported(folder: Path) -> SynthesisError:
     return SynthesisError(
         _("The series was exported but the DICOM database did not take it."),
         _("Import the folder '{folder}' in the DICOM module.").format(folder=folder),

@@ -3,7 +3,18 @@
 Each function completes a pydicom Dataset that holds the attributes of every kind already.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+
+    from SynthGANLib.image.grid import Array
+    from SynthGANPanel.export.dicomPixels import Stored
+    from SynthGANPanel.export.dicomTags import Description
 
 LYING = {"S": ("40199007", "supine"), "P": ("1240000", "prone"), "DR": ("102535000", "right lateral decubitus"),
          "DL": ("102536004", "left lateral decubitus")}  # fmt: skip
@@ -11,7 +22,7 @@ ENTERING = {"HF": ("102540008", "headfirst"), "FF": ("102541007", "feet-first")}
 PET_UNITS = {"SUVbw": "GML", "BQML": "BQML", "CNTS": "CNTS"}
 
 
-def complete(dataset, description, stored):
+def complete(dataset: Dataset, description: Description, stored: Stored) -> None:
     """Add the attributes of the kind of image.
 
     :param description: a :class:`dicomTags.Description`
@@ -20,41 +31,41 @@ def complete(dataset, description, stored):
     {"CT": _ct, "MR": _mr, "PT": _pet, "RGB": _colors}[description.modality](dataset, description, stored)
 
 
-def decimal(value):
+def decimal(value: float) -> str:
     """A decimal string of at most 16 characters (DICOM PS3.5, 6.2)."""
     from pydicom.valuerep import format_number_as_ds
 
     return format_number_as_ds(float(value) + 0.0)  # no negative zero
 
 
-def code(value, scheme, meaning):
+def code(value: str, scheme: str, meaning: str) -> Dataset:
     """A coded entry."""
     dataset = emptyDataset()
     dataset.CodeValue, dataset.CodingSchemeDesignator, dataset.CodeMeaning = value, scheme, meaning
     return dataset
 
 
-def emptyDataset():
+def emptyDataset() -> Dataset:
     """A new pydicom Dataset."""
     from pydicom.dataset import Dataset
 
     return Dataset()
 
 
-def _rescale(dataset, stored, kind):
+def _rescale(dataset: Dataset, stored: Stored, kind: str) -> None:
     dataset.RescaleIntercept, dataset.RescaleSlope = decimal(stored.intercept), decimal(stored.slope)
     if kind:
         dataset.RescaleType = kind
 
 
-def _ct(dataset, description, stored):
+def _ct(dataset: Dataset, description: Description, stored: Stored) -> None:
     """DICOM PS3.3 C.8.2.1. There was no tube, hence no KVP."""
     dataset.ImageType = ["DERIVED", "SECONDARY", "AXIAL"]
     dataset.KVP = None
     _rescale(dataset, stored, "HU")
 
 
-def _mr(dataset, description, stored):
+def _mr(dataset: Dataset, description: Description, stored: Stored) -> None:
     """DICOM PS3.3 C.8.3.1. There was no pulse sequence, hence "research mode" without times.
 
     The MR IOD knows no rescaling. Values that are not whole numbers need one: it is given as the standard's real
@@ -69,7 +80,7 @@ def _mr(dataset, description, stored):
         dataset.RealWorldValueMappingSequence = [_realWorld(stored)]
 
 
-def _realWorld(stored):
+def _realWorld(stored: Stored) -> Dataset:
     from pydicom.dataelem import DataElement
 
     limits = np.iinfo(stored.dtype)
@@ -83,7 +94,7 @@ def _realWorld(stored):
     return mapping
 
 
-def _pet(dataset, description, stored):
+def _pet(dataset: Dataset, description: Description, stored: Stored) -> None:
     """DICOM PS3.3 C.8.9.1, C.8.9.2, C.8.9.4, C.8.9.5. Nothing was injected and no counts were corrected.
 
     The second value of a PET image's type is "PRIMARY" whatever the first (C.8.9.4.1.1).
@@ -106,7 +117,7 @@ def _pet(dataset, description, stored):
     _rescale(dataset, stored, "")
 
 
-def _lying(position):
+def _lying(position: str) -> tuple[list[Dataset], list[Dataset]]:
     """Orientation and gantry relationship as code sequences for a patient position such as HFS; empty if unknown."""
     if position[:2] not in ENTERING or position[2:] not in LYING:
         return [], []
@@ -116,7 +127,7 @@ def _lying(position):
     return [recumbent], [code(value, "SCT", meaning)]
 
 
-def orientation(directions):
+def orientation(directions: Array) -> list[str]:
     """The sides of the patient that rows and columns run towards, for images whose kind has no direction cosines.
 
     :param directions: (3, 2), LPS unit vectors along a row and along a column
@@ -129,7 +140,7 @@ def orientation(directions):
     return texts
 
 
-def _colors(dataset, description, stored):
+def _colors(dataset: Dataset, description: Description, stored: Stored) -> None:
     """Secondary capture, DICOM PS3.3 C.8.6.1."""
     dataset.ConversionType = "SYN"
     dataset.SecondaryCaptureDeviceManufacturer = dataset.Manufacturer

@@ -4,12 +4,18 @@ A classic (single-frame) CT, MR or PET image stores 16-bit integers; value = slo
 slope and intercept for the whole series (DICOM PS3.3 C.11.1, C.8.9.4.1.5). What that loses is said in `note`.
 """
 
+from __future__ import annotations
+
 import math
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from SynthGANPanel.failure import SynthesisError
 from SynthGANPanel.i18n import _
+
+if TYPE_CHECKING:
+    from SynthGANLib.image.grid import Array
 
 CT_INTERCEPT = -1024.0
 TEXT = "SYNTHETIC"
@@ -35,10 +41,10 @@ class Extent:
     :ivar finite: whether all of them are numbers
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.low, self.high, self.whole, self.finite = math.inf, -math.inf, True, True
 
-    def add(self, plane):
+    def add(self, plane: Array) -> None:
         """Take in one slice, (y, x) or (y, x, 3)."""
         if plane.dtype.kind == "f":
             self.finite = self.finite and bool(np.isfinite(plane).all())
@@ -55,22 +61,22 @@ class Stored:
     :ivar note: what is lost, one sentence; "" if nothing is
     """
 
-    def __init__(self, slope, intercept, dtype, note=""):
+    def __init__(self, slope: float, intercept: float, dtype: Any, note: str = "") -> None:
         self.slope, self.intercept, self.dtype, self.note = slope, intercept, np.dtype(dtype), note
 
     @property
-    def identity(self):
+    def identity(self) -> bool:
         """Whether the stored integers are the values themselves."""
         return self.slope == 1.0 and self.intercept == 0.0
 
-    def encode(self, plane):
+    def encode(self, plane: Array) -> Array:
         """The integers to store for a slice of values, of the same shape."""
         if self.identity and plane.dtype.kind in "iub":
             return plane.astype(self.dtype)
         return np.rint((plane.astype(np.float64) - self.intercept) / self.slope).astype(self.dtype)
 
 
-def storedFor(modality, extent, name):
+def storedFor(modality: str, extent: Extent, name: str) -> Stored:
     """How the values of a series are stored.
 
     :param modality: "CT", "MR", "PT" or "RGB"
@@ -85,7 +91,7 @@ def storedFor(modality, extent, name):
     return {"CT": _hounsfield, "MR": _signal, "PT": _activity, "RGB": _colors}[modality](extent, name)
 
 
-def _hounsfield(extent, name):
+def _hounsfield(extent: Extent, name: str) -> Stored:
     """Whole Hounsfield units, slope 1."""
     limits = np.iinfo(np.int16)
     low, high = limits.min + CT_INTERCEPT, limits.max + CT_INTERCEPT
@@ -100,7 +106,7 @@ def _hounsfield(extent, name):
     return Stored(1.0, CT_INTERCEPT, "<i2", note)
 
 
-def _signal(extent, name):
+def _signal(extent: Extent, name: str) -> Stored:
     """MR: whole numbers as they are; other values by a slope, of which the MR Image module itself knows nothing."""
     limits = np.iinfo(np.int16 if extent.low < 0 else np.uint16)
     if extent.whole and limits.min <= extent.low and extent.high <= limits.max:
@@ -108,12 +114,12 @@ def _signal(extent, name):
     return _scaled(extent)
 
 
-def _activity(extent, name):
+def _activity(extent: Extent, name: str) -> Stored:
     """PET: the intercept of a PET image is always 0 (DICOM PS3.3 C.8.9.4)."""
     return _scaled(extent)
 
 
-def _scaled(extent):
+def _scaled(extent: Extent) -> Stored:
     dtype = "<i2" if extent.low < 0 else "<u2"
     largest = max(abs(extent.low), abs(extent.high))
     # Nine digits, which a decimal string of 16 characters holds exactly, so that what is read is what was divided by.
@@ -121,7 +127,7 @@ def _scaled(extent):
     return Stored(slope, 0.0, dtype, _("Values are rounded to steps of {step:.3g} (16 bits).").format(step=slope))
 
 
-def _colors(extent, name):
+def _colors(extent: Extent, name: str) -> Stored:
     if not extent.whole or extent.low < 0 or extent.high > 255:
         raise SynthesisError(
             _("The colors of '{name}' are not whole numbers from 0 to 255.").format(name=name),
@@ -130,7 +136,7 @@ def _colors(extent, name):
     return Stored(1.0, 0.0, "u1")
 
 
-def textMask(rows, columns):
+def textMask(rows: int, columns: int) -> tuple[Array, Array]:
     """Where the word is and where the box around it, as two boolean arrays (y, x) in the upper left corner.
 
     :raises SynthesisError: if the slice is too small for the word
@@ -153,7 +159,7 @@ def textMask(rows, columns):
     return letterMask, boxMask
 
 
-def burnIn(stored, masks, low, high):
+def burnIn(stored: Array, masks: tuple[Array, Array], low: int, high: int) -> None:
     """Draw the word in the largest value on a box of the smallest, into stored integers (y, x[, 3]); in place."""
     letters, box = masks
     stored[box] = low

@@ -6,7 +6,9 @@ its DICOM database. Only headers are read here.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Optional
 
 import numpy as np
 import slicer
@@ -14,6 +16,13 @@ import slicer
 from SynthGANPanel.failure import SynthesisError
 from SynthGANPanel.i18n import _
 
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+
+    from SynthGANLib.image.grid import Array
+
+Lookup = Callable[[str], Optional[str]]  # noqa: UP045  # Python 3.9 cannot evaluate `str | None`
+"""From an instance UID to the path of its file; None or "" if there is no such file."""
 INSTANCE_UIDS = "DICOM.instanceUIDs"
 SAME_PLACE = 0.1
 """Part of a voxel by which a node may differ from its files: headers round positions."""
@@ -35,8 +44,8 @@ class SourceImage:
     sopClass: str
     sopInstance: str
     frame: int | None
-    corners: np.ndarray | None
-    normal: np.ndarray | None
+    corners: Array | None
+    normal: Array | None
 
 
 class SourceSeries:
@@ -46,15 +55,16 @@ class SourceSeries:
     :ivar images: a :class:`SourceImage` for every image
     """
 
-    def __init__(self, header, images):
+    def __init__(self, header: Dataset, images: Sequence[SourceImage]) -> None:
         self.header = header
         self.images = images
         self._placed = [image for image in images if image.corners is not None]
+        self._corners = [image.corners for image in images if image.corners is not None]
         if self._placed:
             self._normal = self._placed[0].normal
-            self._along = np.array([image.corners[0] @ self._normal for image in self._placed])
+            self._along = np.array([corners[0] @ self._normal for corners in self._corners])
 
-    def touching(self, corners):
+    def touching(self, corners: Array) -> list[SourceImage]:
         """The images that a slice with these corners, (4, 3) in LPS mm, meets; between two of them, both.
 
         Without positions in the header it is every image.
@@ -70,7 +80,7 @@ class SourceSeries:
             met = np.isin(self._along, nearest)
         return [image for image, isMet in zip(self._placed, met, strict=True) if isMet]
 
-    def liesOn(self, affine, shape):
+    def liesOn(self, affine: Array, shape: Sequence[int]) -> bool:
         """Whether the corners of every image fall on voxels of a grid: the node was not moved.
 
         :param affine: 4x4, indices (i, j, k) to LPS mm
@@ -78,31 +88,31 @@ class SourceSeries:
         """
         if not self._placed:
             return False
-        corners = np.concatenate([image.corners for image in self._placed])
+        corners = np.concatenate(self._corners)
         index = (corners - affine[:3, 3]) @ np.linalg.inv(affine[:3, :3]).T
         limits = np.array(shape[::-1]) - 1
         inside = (index > -SAME_PLACE) & (index < limits + SAME_PLACE)
         return bool(inside.all() and (np.abs(index - np.rint(index)) < SAME_PLACE).all())
 
-    def thickness(self, across):
+    def thickness(self, across: Array) -> float | None:
         """The slice thickness in mm that the header gives, if `across` is the direction the slices are stacked in."""
         thickness = self.header.get("SliceThickness")
         parallel = abs(across @ self._normal) > 0.999 * np.linalg.norm(across)
         return float(thickness) if thickness and parallel else None
 
 
-def databaseLookup():
+def databaseLookup() -> Lookup | None:
     """The function that finds the file of an instance UID in Slicer's DICOM database; None without a database."""
     database = getattr(slicer, "dicomDatabase", None)
     return database.fileForInstance if database is not None and database.isOpen else None
 
 
-def isFromDicom(node):
+def isFromDicom(node: slicer.vtkMRMLNode | None) -> bool:
     """Whether a node was loaded from DICOM."""
     return node is not None and bool((node.GetAttribute(INSTANCE_UIDS) or "").split())
 
 
-def readSource(node, lookup):
+def readSource(node: slicer.vtkMRMLNode, lookup: Lookup | None) -> Generator[float, None, SourceSeries]:
     """A generator that reads the headers of the files a node was loaded from, yielding the fraction done.
 
     :param lookup: function from an instance UID to a path, "" or None if there is no such file
@@ -112,11 +122,11 @@ def readSource(node, lookup):
     import pydicom
 
     uids = node.GetAttribute(INSTANCE_UIDS).split()
-    paths = [lookup(uid) if lookup is not None else None for uid in uids]
-    missing = sum(1 for path in paths if not path)
-    if missing:
-        raise _notFound(node, missing, len(uids))
-    first, images = None, []
+    paths = list(filter(None, map(lookup, uids))) if lookup is not None else []
+    if len(paths) < len(uids):
+        raise _notFound(node, len(uids) - len(paths), len(uids))
+    headers: list[Dataset] = []
+    images: list[SourceImage] = []
     for number, path in enumerate(paths):
         try:
             header = pydicom.dcmread(path, stop_before_pixels=True)
@@ -127,13 +137,13 @@ def readSource(node, lookup):
                 _("The DICOM file '{path}' of the source volume cannot be read.").format(path=path),
                 _("Import the series into the DICOM database again."),
             ) from error
-        first = first if first is not None else header
+        headers.append(header)
         images.extend(_imagesOf(header))
         yield (number + 1) / len(paths)
-    return SourceSeries(first, images)
+    return SourceSeries(headers[0], images)
 
 
-def _notFound(node, missing, count):
+def _notFound(node: slicer.vtkMRMLNode, missing: int, count: int) -> SynthesisError:
     return SynthesisError(
         _("{missing} of {count} DICOM files of the source volume '{name}' are not in the DICOM database.").format(
             missing=missing, count=count, name=node.GetName()
@@ -142,7 +152,7 @@ def _notFound(node, missing, count):
     )
 
 
-def _imagesOf(header):
+def _imagesOf(header: Dataset) -> list[SourceImage]:
     """The images of a file: one, or the frames of a multi-frame file with their functional groups."""
     sopClass, sopInstance = str(header.SOPClassUID), str(header.SOPInstanceUID)
     groups = header.get("PerFrameFunctionalGroupsSequence")
@@ -155,13 +165,13 @@ def _imagesOf(header):
     ]
 
 
-def _measures(groups):
+def _measures(groups: Iterable[Dataset | None]) -> list[Dataset]:
     """The datasets with position, orientation and spacing of a frame, its own before the shared ones."""
     names = ("PlanePositionSequence", "PlaneOrientationSequence", "PixelMeasuresSequence")
     return [group[name][0] for group in groups if group is not None for name in names if name in group]
 
 
-def _placed(header, places):
+def _placed(header: Dataset, places: Sequence[Dataset]) -> tuple[Array, Array] | tuple[None, None]:
     """Corners, (4, 3) in LPS mm, and unit normal of an image; (None, None) if the header does not place it."""
     found = {}
     for name, count in (("ImagePositionPatient", 3), ("ImageOrientationPatient", 6), ("PixelSpacing", 2)):

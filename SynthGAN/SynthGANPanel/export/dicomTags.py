@@ -5,11 +5,23 @@
 
 from __future__ import annotations
 
+import datetime
 import warnings
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from SynthGANPanel.export import dicomKinds
 from SynthGANPanel.export.dicomKinds import code, decimal, emptyDataset
+
+if TYPE_CHECKING:
+    from pydicom.dataelem import DataElement
+    from pydicom.dataset import Dataset
+
+    from SynthGANLib.image.grid import Array
+    from SynthGANPanel.export.dicomPixels import Stored
+    from SynthGANPanel.export.dicomSource import SourceImage, SourceSeries
+    from SynthGANPanel.export.record import Place
 
 SOP_CLASSES = {
     "CT": "1.2.840.10008.5.1.4.1.1.2",
@@ -68,10 +80,10 @@ class Description:
     version: str
     software: str
     derivation: str
-    window: tuple | None
+    window: tuple[float, float] | None
     burnedIn: bool
     slices: int
-    patient: dict = field(default_factory=dict)
+    patient: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -85,31 +97,33 @@ class Layout:
     :ivar onSource: whether the volume, before any transform, lies on the images of its source
     """
 
-    place: object
-    own: object
-    shape: tuple
-    source: object = None
+    place: Place
+    own: Place
+    shape: Sequence[int]
+    source: SourceSeries | None = None
     onSource: bool = False
 
     @property
-    def sameFrame(self):
+    def sameFrame(self) -> bool:
         """Whether what is exported has the source's coordinates."""
         return self.onSource and not self.place.moved
 
     @property
-    def thickness(self):
+    def thickness(self) -> float:
         """Slice thickness in mm: the source's where the slices are the same, else their distance."""
-        thickness = self.source.thickness(self.own.affine[:3, 2]) if self.onSource else None
-        return thickness or self.place.spacing[2]
+        known = self.source.thickness(self.own.affine[:3, 2]) if self.source is not None and self.onSource else None
+        return known or self.place.spacing[2]
 
-    def imagesFor(self, index):
+    def imagesFor(self, index: int) -> Sequence[SourceImage]:
         """The images of the source that a slice came from; all where that cannot be told."""
         if self.source is None:
             return []
         return self.source.touching(self.own.corners(self.shape, index)) if self.onSource else self.source.images
 
 
-def series(description, stored, layout, newUid, now):
+def series(
+    description: Description, stored: Stored, layout: Layout, newUid: Callable[[], str], now: datetime.datetime
+) -> Dataset:
     """The attributes that all images of the series share, as a pydicom Dataset.
 
     :param stored: a :class:`dicomPixels.Stored`
@@ -141,7 +155,7 @@ def series(description, stored, layout, newUid, now):
     return dataset
 
 
-def image(shared, layout, index, number, newUid):
+def image(shared: Dataset, layout: Layout, index: int, number: int, newUid: Callable[[], str]) -> Dataset:
     """The attributes of one image without its pixels: the shared ones and its own.
 
     :param layout: a :class:`Layout`
@@ -164,13 +178,13 @@ def image(shared, layout, index, number, newUid):
     dataset.SliceThickness, dataset.SpacingBetweenSlices = decimal(layout.thickness), decimal(k)
     dataset.Rows, dataset.Columns = layout.shape[1], layout.shape[2]
     images = layout.imagesFor(index)
-    if images:
+    if layout.source is not None and images:
         dataset.SourceImageSequence = [_sourceImage(each, layout.sameFrame) for each in images]
         dataset.ReferencedSeriesSequence = [_referencedSeries(images, layout.source.header.SeriesInstanceUID)]
     return dataset
 
 
-def write(dataset, pixels):
+def write(dataset: Dataset, pixels: Array) -> bytes:
     """The bytes of a DICOM file with these pixels (y, x[, 3]), explicit little endian."""
     import io
 
@@ -185,7 +199,7 @@ def write(dataset, pixels):
     return buffer.getvalue()
 
 
-def takeOver(dataset, source, keywords):
+def takeOver(dataset: Dataset, source: Dataset, keywords: Iterable[str]) -> None:
     """Copy attributes that the source has, text as text, so that it is written in the new character set."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # an odd value of the source stays what it is
@@ -194,13 +208,13 @@ def takeOver(dataset, source, keywords):
                 dataset.add(_copied(source[keyword]))
 
 
-def seriesDescription(description):
+def seriesDescription(description: Description) -> str:
     """`SYNTHETIC CT head-mr-ct 0.2.0`, at most 64 characters."""
     modality = {"PT": "PET", "RGB": "color"}.get(description.modality, description.modality)
     return f"{SYNTHETIC} {modality} {description.model} {description.version}"[: LONGEST["LO"]].strip()
 
 
-def _copied(element):
+def _copied(element: DataElement) -> DataElement:
     from pydicom.dataelem import DataElement
 
     if element.VR == "SQ":
@@ -216,7 +230,7 @@ def _copied(element):
     return DataElement(element.tag, element.VR, value)
 
 
-def _completeDeidentification(dataset):
+def _completeDeidentification(dataset: Dataset) -> None:
     """An identity that was removed has to name the method, which not every source does."""
     for keyword in ("DeidentificationMethod", "DeidentificationMethodCodeSequence"):
         if keyword in dataset and not dataset.get(keyword):
@@ -227,7 +241,7 @@ def _completeDeidentification(dataset):
         dataset.DeidentificationMethod = "Not stated by the source"
 
 
-def _newStudy(dataset, patient, newUid, now):
+def _newStudy(dataset: Dataset, patient: dict[str, str], newUid: Callable[[], str], now: datetime.datetime) -> None:
     dataset.StudyInstanceUID = newUid()
     dataset.PatientName = patient.get("name") or "Anonymous"
     # Never one id for all: a database would take everything without an id for one patient.
@@ -237,7 +251,13 @@ def _newStudy(dataset, patient, newUid, now):
     dataset.StudyID = "1"
 
 
-def _series(dataset, description, source, newUid, now):
+def _series(
+    dataset: Dataset,
+    description: Description,
+    source: Dataset | None,
+    newUid: Callable[[], str],
+    now: datetime.datetime,
+) -> None:
     number = source.get("SeriesNumber") if source is not None else None
     dataset.SeriesInstanceUID = newUid()
     dataset.SeriesNumber = (int(number) if number else 0) + SERIES_OFFSET
@@ -251,7 +271,7 @@ def _series(dataset, description, source, newUid, now):
         takeOver(dataset, source, ("AcquisitionDate", "AcquisitionTime"))
 
 
-def _equipment(dataset, description, source, now):
+def _equipment(dataset: Dataset, description: Description, source: Dataset | None, now: datetime.datetime) -> None:
     """The program as manufacturer; scanner and program as contributors (DICOM PS3.3 C.7.5.1, C.12.1.1.5)."""
     dataset.Manufacturer = MANUFACTURER
     dataset.ManufacturerModelName = description.model[: LONGEST["LO"]]
@@ -271,7 +291,7 @@ def _equipment(dataset, description, source, now):
     dataset.ContributingEquipmentSequence = contributors
 
 
-def _values(dataset, description, stored, source):
+def _values(dataset: Dataset, description: Description, stored: Stored, source: Dataset | None) -> None:
     """General image and pixel attributes (DICOM PS3.3 C.7.6.1, C.7.6.3, C.11.2)."""
     colors = description.modality == "RGB"
     dataset.ImageType = ["DERIVED", "SECONDARY"]
@@ -297,14 +317,14 @@ def _values(dataset, description, stored, source):
         dataset.WindowCenter, dataset.WindowWidth = decimal(level), decimal(max(window, 1e-6))
 
 
-def _sourceImage(image, sameFrame):
+def _sourceImage(image: SourceImage, sameFrame: bool) -> Dataset:
     item = _reference(image)
     item.PurposeOfReferenceCodeSequence = [code("121322", "DCM", "Source image for image processing operation")]
     item.SpatialLocationsPreserved = "YES" if sameFrame else "NO"
     return item
 
 
-def _referencedSeries(images, seriesUid):
+def _referencedSeries(images: Sequence[SourceImage], seriesUid: str) -> Dataset:
     item = emptyDataset()
     item.SeriesInstanceUID = seriesUid
     files = {image.sopInstance: image for image in images}  # a file of several frames is listed once
@@ -312,7 +332,7 @@ def _referencedSeries(images, seriesUid):
     return item
 
 
-def _reference(image, withFrame=True):
+def _reference(image: SourceImage, withFrame: bool = True) -> Dataset:
     item = emptyDataset()
     item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = image.sopClass, image.sopInstance
     if withFrame and image.frame is not None:

@@ -4,12 +4,16 @@ The values are written as they are, in the type that the node has. They are pack
 application stays usable; the headers are those of the NRRD definition (version 4) and of nifti1.h.
 """
 
+from __future__ import annotations
+
 import hashlib
 import math
 import os
 import struct
 import zlib
+from collections.abc import Generator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import slicer
@@ -20,6 +24,10 @@ from SynthGANPanel.failure import SynthesisError
 from SynthGANPanel.i18n import _
 from SynthGANPanel.runs import raster
 from SynthGANPanel.scene import nodes
+
+if TYPE_CHECKING:
+    from SynthGANLib.image.grid import Array
+    from SynthGANPanel.task import Steps
 
 SUFFIXES = (".nrrd", ".nii.gz")
 NIFTI_TYPES = {"u1": 2, "i2": 4, "i4": 8, "f4": 16, "f8": 64, "i1": 256, "u2": 512, "u4": 768, "i8": 1024, "u8": 1280}
@@ -32,24 +40,25 @@ PACKING = 1
 
 
 class FileExport(ExportRun):
-    """The export of one result; see :class:`ExportRun` for how it is run.
+    """The export of one result; see :class:`task.Task` for how it is run.
 
     :param node: a volume that SynthGAN made
     :param path: file to write, ending in .nrrd or .nii.gz; the record goes beside it with the ending .json
     :param overwrite: whether to replace a file and a record that are there already
+    :param callbacks: for progress and end, as of a task
     """
 
-    def __init__(self, node, path, overwrite=False):
-        super().__init__(Path(path))
+    def __init__(self, node: slicer.vtkMRMLNode, path: str | Path, overwrite: bool = False, *callbacks: Any) -> None:
+        super().__init__(Path(path), *callbacks)
         self._node = node
         self._overwrite = overwrite
         self._part = exportRecord.temporaryBeside(self.path)
         self._recordPart = self._part.with_suffix(".record")
 
-    def _check(self):
+    def _begin(self) -> None:
         exportRecord.checkResult(self._node)
-        self._suffix = next((each for each in SUFFIXES if self.path.name.lower().endswith(each)), None)
-        if self._suffix is None:
+        self._suffix = next((each for each in SUFFIXES if self.path.name.lower().endswith(each)), "")
+        if not self._suffix:
             raise SynthesisError(
                 _("'{name}' names no kind of file that can be written.").format(name=self.path.name),
                 _("Let it end in {suffixes}.").format(suffixes=", ".join(SUFFIXES)),
@@ -62,7 +71,7 @@ class FileExport(ExportRun):
         self._header = self._makeHeader()
         self._checkTarget()
 
-    def _checkTarget(self):
+    def _checkTarget(self) -> None:
         if not self.path.parent.is_dir():
             raise SynthesisError(
                 _("There is no folder '{folder}'.").format(folder=self.path.parent), _("Make it, or choose another.")
@@ -75,16 +84,16 @@ class FileExport(ExportRun):
                     _("'{path}' exists and is not overwritten.").format(path=path), _("Choose another name or folder.")
                 )
 
-    def _makeHeader(self):
+    def _makeHeader(self) -> bytes:
         if self._suffix == ".nrrd":
-            return nrrdHeader(self._array, self._place.affine, self._kind.unit)
+            return raster.nrrdHeader(self._array, self._place.affine, "gzip", [(UNIT_KEY, self._kind.unit)])
         return niftiHeader(self._array, self._place.affine, self._kind.unit)
 
     @property
-    def _beside(self):
+    def _beside(self) -> Path:
         return exportRecord.recordPath(self.path, self.path.name[-len(self._suffix) :])
 
-    def _work(self):
+    def _work(self) -> Steps:
         if self._place.moved:
             self.notes.append(_("World coordinates are exported: the volume is under a transform."))
         changed = self._node.GetImageData().GetMTime()
@@ -109,20 +118,21 @@ class FileExport(ExportRun):
         self._checkTarget()  # somebody else may have been here in the meantime
         os.replace(self._part, self.path)  # first: on Windows it fails if another program has the old file open
         os.replace(self._recordPart, self._beside)
+        return self.path
 
-    def _pieces(self, packer, start):
+    def _pieces(self, packer: Any, start: bytes) -> Generator[tuple[bytes, float], None, None]:
         """Packed bytes and the fraction done, slice by slice."""
         yield packer.compress(start), 0.0
         for number, plane in enumerate(self._array, start=1):
             yield packer.compress(np.ascontiguousarray(plane)), number / len(self._array)
         yield packer.flush(), 1.0
 
-    def _discard(self):
+    def _cleanUp(self) -> None:
         for path in (self._part, self._recordPart):
             path.unlink(missing_ok=True)
 
 
-def exportFile(node, path, overwrite=False):
+def exportFile(node: slicer.vtkMRMLNode, path: str | Path, overwrite: bool = False) -> Path:
     """Export and wait for it.
 
     :return: the path
@@ -133,39 +143,7 @@ def exportFile(node, path, overwrite=False):
     return run.wait()
 
 
-def nrrdHeader(array, affine, unit):
-    """The header of an NRRD file with packed voxels (z, y, x[, c]); `affine` maps indices to LPS mm.
-
-    :raises SynthesisError: for voxels that NRRD does not know
-    """
-    kind = array.dtype.str[1:]
-    if kind not in raster.TYPES:
-        raise SynthesisError(_("Voxels of type {type} are not supported.").format(type=array.dtype))
-    extents = " ".join(str(extent) for extent in array.shape[::-1])  # fastest first: [c] x y z
-    vectors = [_vector(affine[:3, column]) for column in range(4)]
-    components = array.shape[3] if array.ndim == 4 else 1
-    perVoxel = "" if components == 1 else {3: "RGB-color ", 4: "RGBA-color "}.get(components, "vector ")
-    lines = [
-        "NRRD0004",
-        f"type: {raster.TYPES[kind]}",
-        f"dimension: {array.ndim}",
-        "space: left-posterior-superior",
-        f"sizes: {extents}",
-        f"space directions: {'none ' if perVoxel else ''}{' '.join(vectors[:3])}",
-        f"kinds: {perVoxel}domain domain domain",
-        f"endian: {'big' if array.dtype.str[0] == '>' else 'little'}",
-        "encoding: gzip",
-        f"space origin: {vectors[3]}",
-        f"{UNIT_KEY}:={unit}",
-    ]
-    return ("\n".join(lines) + "\n\n").encode("ascii")
-
-
-def _vector(values):
-    return "(" + ",".join(repr(float(value)) for value in values) + ")"
-
-
-def niftiHeader(array, affine, unit):
+def niftiHeader(array: Array, affine: Array, unit: str) -> bytes:
     """The 352 bytes before the voxels (z, y, x[, 3]) of a NIfTI-1 file; `affine` maps indices to LPS mm.
 
     :raises SynthesisError: for voxels or extents that NIfTI-1 does not know
@@ -195,7 +173,7 @@ def niftiHeader(array, affine, unit):
     return bytes(header)
 
 
-def _niftiType(array):
+def _niftiType(array: Array) -> tuple[int, int]:
     """Code and bits of a voxel."""
     kind = array.dtype.str[1:]
     if array.ndim == 4 and kind == "u1" and array.shape[3] == 3:
@@ -210,7 +188,7 @@ def _niftiType(array):
     )
 
 
-def _quaternion(directions):
+def _quaternion(directions: Array) -> tuple[float, tuple[float, float, float]]:
     """Handedness (1 or -1, of the third axis) and the imaginary parts of the rotation's unit quaternion."""
     rotation = np.array(directions)
     handedness = 1.0 if np.linalg.det(rotation) > 0 else -1.0

@@ -1,19 +1,27 @@
 """What every kind of export needs to know of a result: where it lies, what its numbers are, where it came from."""
 
+from __future__ import annotations
+
 import datetime
 import json
 import os
 import re
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import slicer
 
 from SynthGANPanel import environment
 from SynthGANPanel.failure import SynthesisError
 from SynthGANPanel.i18n import _
 from SynthGANPanel.scene import nodes
+
+if TYPE_CHECKING:
+    from SynthGANLib.image.grid import Array
 
 FORMAT = "SynthGAN export record, version 1"
 MODALITIES = {"HU": "CT", "SUVbw": "PT", "1": "MR", "RGB": "RGB"}
@@ -49,11 +57,11 @@ class Place:
     moved: bool
 
     @property
-    def spacing(self):
+    def spacing(self) -> Array:
         """Distances in mm of neighboring voxels along i, j, k."""
         return np.linalg.norm(self.affine[:3, :3], axis=0)
 
-    def shares(self, other):
+    def shares(self, other: Place) -> bool:
         """Whether the voxels of both lie on one grid, of which each may be a part."""
         step = np.linalg.inv(other.affine) @ self.affine  # indices to the other's indices
         shift = step[:3, 3]
@@ -61,14 +69,14 @@ class Place:
             np.abs(step[:3, :3] - np.eye(3)).max() < SAME_GRID and np.abs(shift - np.rint(shift)).max() < SAME_GRID
         )
 
-    def corners(self, shape, index):
+    def corners(self, shape: Sequence[int], index: int) -> Array:
         """The four corner voxels of slice `index`, (4, 3) in LPS mm; `shape` is (z, y, x)."""
         i, j = shape[2] - 1, shape[1] - 1
         indices = np.array([(0, 0, index, 1), (i, 0, index, 1), (0, j, index, 1), (i, j, index, 1)], float)
         return (indices @ self.affine.T)[:, :3]
 
 
-def checkResult(node):
+def checkResult(node: slicer.vtkMRMLNode | None) -> None:
     """Refuse what was not synthesized here: the marks of a synthetic image must not lie.
 
     :raises SynthesisError: naming the node and the cure
@@ -83,7 +91,7 @@ def checkResult(node):
         )
 
 
-def attributesOf(node):
+def attributesOf(node: slicer.vtkMRMLNode) -> dict[str, Any]:
     """The record that was stored with a result, without prefix; JSON texts as what they mean."""
     record = {}
     for name in node.GetAttributeNames():
@@ -92,7 +100,7 @@ def attributesOf(node):
     return record
 
 
-def sourceOf(node):
+def sourceOf(node: slicer.vtkMRMLNode) -> slicer.vtkMRMLVolumeNode | None:
     """The volume that a result was made from, None if it is not in the scene any more."""
     if node.GetScene() is None:  # it was removed while it is being exported
         return None
@@ -105,12 +113,12 @@ def sourceOf(node):
     return found if isVolume and ownPlaceOf(node).shares(ownPlaceOf(found)) else None
 
 
-def hasNoSource(node):
+def hasNoSource(node: slicer.vtkMRMLNode) -> bool:
     """Whether a result was made from nothing but a seed."""
     return not node.GetAttribute(nodes.ATTRIBUTE_PREFIX + "InputNodeID")
 
 
-def kindOf(node):
+def kindOf(node: slicer.vtkMRMLNode) -> Kind:
     """What the result is: by its model's card if the model is installed, else by the coded unit of the node.
 
     :raises SynthesisError: if neither tells
@@ -131,29 +139,27 @@ def kindOf(node):
     return Kind(MODALITIES[unit], unit)
 
 
-def placeOf(node):
+def placeOf(node: slicer.vtkMRMLNode) -> Place:
     """Where a node lies in the world: its own grid, moved by the linear transforms above it.
 
     :raises SynthesisError: for a transform that is not linear
     """
-    toWorld = nodes.between(node.GetParentTransformNode(), None)
-    if toWorld is None:
-        raise SynthesisError(
-            _("'{name}' is under a transform that is not linear, so its slices are no planes.").format(
-                name=node.GetName()
-            ),
-            _("Resample it to an even grid, or take it out of the transform."),
-        )
+    toWorld = nodes.linearBetween(
+        node,
+        None,
+        _("'{name}' is under a transform that is not linear, so its slices are no planes."),
+        _("Resample it to an even grid, or take it out of the transform."),
+    )
     affine = nodes.RAS_TO_LPS @ toWorld @ nodes.ijkToRAS(node)
     return Place(affine, bool(np.abs(toWorld - np.eye(4)).max() > 1e-9))
 
 
-def ownPlaceOf(node):
+def ownPlaceOf(node: slicer.vtkMRMLNode) -> Place:
     """Where a node lies before any transform."""
     return Place(nodes.RAS_TO_LPS @ nodes.ijkToRAS(node), False)
 
 
-def checkRightAngles(node, place, kind):
+def checkRightAngles(node: slicer.vtkMRMLNode, place: Place, kind: str) -> None:
     """Refuse a sheared grid where the kind of file cannot say it.
 
     :param kind: the kind of file, as the message calls it
@@ -171,7 +177,7 @@ def checkRightAngles(node, place, kind):
         )
 
 
-def recordOf(node, place, kind, notes):
+def recordOf(node: slicer.vtkMRMLNode, place: Place, kind: Kind, notes: Sequence[str]) -> dict[str, Any]:
     """What is written beside an export, ready for JSON.
 
     :param kind: a :class:`Kind`
@@ -197,18 +203,18 @@ def recordOf(node, place, kind, notes):
     }
 
 
-def writeRecord(path, record):
+def writeRecord(path: Path, record: dict[str, Any]) -> None:
     """Write the JSON file; OSError if the disk refuses."""
     path.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def safeName(name):
+def safeName(name: str) -> str:
     """A node's name as the name of a file on every system."""
     cut = UNFIT_FOR_NAMES.sub("_", name).encode("utf-8")[:LONGEST_NAME].decode("utf-8", "ignore")
     return cut.strip(". ") or "Result"
 
 
-def freePath(folder, name, suffix):
+def freePath(folder: Path, name: str, suffix: str) -> Path:
     """The first of `name`, `name 2`, `name 3`... in a folder that neither exists nor has a record beside it."""
     base, number = safeName(name), 1
     while True:
@@ -218,17 +224,17 @@ def freePath(folder, name, suffix):
         number += 1
 
 
-def recordPath(path, suffix=""):
+def recordPath(path: Path, suffix: str = "") -> Path:
     """The path of the JSON file beside an export: `head.json` for `head.nii.gz`."""
     return path.with_name(path.name.removesuffix(suffix) + ".json")
 
 
-def temporaryBeside(path):
+def temporaryBeside(path: Path) -> Path:
     """A path beside `path` that does not exist: what lies there is renamed once it is complete."""
     return path.with_name(f".{path.name[:40]}-{uuid.uuid4().hex[:8]}.part")
 
 
-def _meaning(text):
+def _meaning(text: str) -> Any:
     """A list or an object where the text is one, else the text."""
     if text[:1] in ("{", "["):
         try:

@@ -15,14 +15,14 @@ from SynthGANPanel.quality import plots as qualityPlots
 from SynthGANPanel.quality import table as qualityTable
 from SynthGANPanel.quality.nodes import QualityNodes
 from SynthGANPanel.runs.childRun import ChildRun
-from SynthGANPanel.runs.wording import describeProgress
+from SynthGANPanel.runs.wording import describeProgress, withPercent
 from SynthGANPanel.scene import masks, nodes
 
 AUTO = "auto"
 
 
 class Measurement(ChildRun):
-    """One measurement; see :class:`ChildRun` for its life.
+    """One measurement; see :class:`task.Task` for its life; its `outcome` is the table node.
 
     :ivar resultNode: what is measured. referenceNode: what it is compared with, or None
     :ivar sourceNode: what the result was made from, None where that is unknown or gone
@@ -41,15 +41,6 @@ class Measurement(ChildRun):
         self.tableNode = None
         self._remarks = []
         self._before = None
-
-    def wait(self):
-        """Wait for the end; the application stays alive meanwhile.
-
-        :return: the table node
-        :raises SynthesisError: if the measurement failed or was cancelled
-        """
-        ChildRun.wait(self)
-        return self.tableNode
 
     def _check(self):
         _checkImage(self.resultNode, _("No result is selected to measure."))
@@ -129,12 +120,7 @@ class Measurement(ChildRun):
             "done": _("Done"),
         }
         text = stages.get(event.get("stage"))
-        if text is None:
-            return describeProgress(event)
-        fraction = event.get("fraction")
-        if isinstance(fraction, (int, float)) and 0 < fraction < 1:
-            return _("{stage}: {percent} %").format(stage=text, percent=int(100 * fraction))
-        return text
+        return describeProgress(event) if text is None else withPercent(text, event)
 
     def _store(self, done):
         try:
@@ -149,6 +135,7 @@ class Measurement(ChildRun):
         with QualityNodes(self.resultNode) as made:
             self.tableNode = qualityTable.fill(made, found, self._names(), self._record(found))
             qualityPlots.fill(made, found, self._names())
+        return self.tableNode
 
     def _names(self):
         """What images and mask are called in table and plots."""

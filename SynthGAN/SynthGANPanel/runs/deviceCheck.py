@@ -1,39 +1,45 @@
 """What this machine computes on: a real kernel on every device, in the child process; told in words."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
 from SynthGANPanel import environment
-from SynthGANPanel.failure import SynthesisError
 from SynthGANPanel.i18n import _
 from SynthGANPanel.runs.childRun import ChildRun
 
+if TYPE_CHECKING:
+    from SynthGANPanel.runs.childRun import Prepared
+    from SynthGANPanel.runs.workerProcess import Event
+
 
 class DeviceCheck(ChildRun):
-    """One check. `outcome` is the worker's closing event once the run is done."""
+    """One check. Its `outcome` is the worker's closing event."""
 
-    def __init__(self, progressCallback=None, completedCallback=None):
+    def __init__(
+        self,
+        progressCallback: Callable[[float, str], Any] | None = None,
+        completedCallback: Callable[[Any], Any] | None = None,
+    ) -> None:
         ChildRun.__init__(self, progressCallback, completedCallback)
         self.CANCELLED = _("The check was cancelled.")
-        self.outcome = None
 
-    def _check(self):
-        missing = environment.missingPackages()
-        if missing:
-            raise SynthesisError(
-                _("The check needs {names}.").format(names=_(" and ").join(missing)),
-                _("Press Install in the SynthGAN module."),
-                "package",
-            )
+    def _check(self) -> None:
+        environment.checkPackages(_("The check needs {names}."))
 
-    def _prepare(self, folder):
+    def _prepare(self, folder: Path) -> Prepared:
         return {"job": "check"}, []
 
-    def _store(self, done):
-        self.outcome = done
+    def _store(self, done: Event) -> Event:
+        return done
 
-    def _describe(self, event):
+    def _describe(self, event: Event) -> str:
         return _("Checking the devices")
 
 
-def describe(outcome):
+def describe(outcome: Event) -> list[str]:
     """One line a device: name, memory, and whether it works or what to do."""
     lines = []
     for entry in outcome.get("devices", []):
@@ -50,7 +56,7 @@ def describe(outcome):
     return lines
 
 
-def memoryText(entry):
+def memoryText(entry: Any) -> str:
     """How much memory a device has, as the end of a sentence."""
     free, total = entry.get("free"), entry.get("memory")
     if free and total:
@@ -58,12 +64,12 @@ def memoryText(entry):
     return _(", {free} GB free").format(free=_gigabytes(free)) if free else ""
 
 
-def report(outcome):
+def report(outcome: Event) -> str:
     """The whole outcome as text to be sent to whoever helps."""
     cuda = outcome.get("cuda") or "without CUDA"
     head = f"{outcome.get('system', '')}; PyTorch {outcome.get('torch', '')} ({cuda})"
     return "\n".join([head, *describe(outcome)])
 
 
-def _gigabytes(count):
+def _gigabytes(count: float) -> str:
     return f"{count / 2**30:.1f}"

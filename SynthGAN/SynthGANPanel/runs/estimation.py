@@ -1,13 +1,29 @@
 """How long a synthesis will take and how much memory, in one line, before Apply."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import slicer
+
 from SynthGANPanel import environment
 from SynthGANPanel.failure import SynthesisError
 from SynthGANPanel.i18n import _
 from SynthGANPanel.runs.wording import describeSeconds
 from SynthGANPanel.scene import nodes, regions
 
+if TYPE_CHECKING:
+    from SynthGANLib.model.card import Card
 
-def describe(inputNode, card, device="auto", memoryLimitGb=0.0, roiNode=None, frames=1):
+
+def describe(
+    inputNode: slicer.vtkMRMLVolumeNode | None,
+    card: Card | None,
+    device: str = "auto",
+    memoryLimitGb: float = 0.0,
+    roiNode: slicer.vtkMRMLMarkupsROINode | None = None,
+    frames: int = 1,
+) -> str:
     """One line about a synthesis, or why it cannot fit; "" where there is nothing to be told.
 
     Quick enough to be asked at every change of a choice: nothing is imported or computed but a plan of the tiles.
@@ -49,6 +65,6 @@ def describe(inputNode, card, device="auto", memoryLimitGb=0.0, roiNode=None, fr
     return text + _(", by runs on this computer, the last on {date}.").format(date=date)
 
 
-def describeBytes(count):
+def describeBytes(count: float) -> str:
     """Memory in GB with one decimal, at least 0.1."""
     return _("{count} GB").format(count=f"{max(0.1, count / 2**30):.1f}")

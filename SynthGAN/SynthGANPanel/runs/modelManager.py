@@ -1,39 +1,51 @@
 """Installing, verifying and deleting models; what takes time runs in the child process."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
 from SynthGANPanel import environment
 from SynthGANPanel.failure import SynthesisError, fromLibrary
 from SynthGANPanel.i18n import _
 from SynthGANPanel.runs.childRun import ChildRun
+from SynthGANPanel.runs.wording import withPercent
+
+if TYPE_CHECKING:
+    from SynthGANLib.model.card import Card
+    from SynthGANLib.model.catalogue import Entry
+    from SynthGANPanel.runs.childRun import Prepared
+    from SynthGANPanel.runs.workerProcess import Event
 
 
 class ModelTask(ChildRun):
-    """A job on models. `outcome` is the worker's closing event once the run is done.
+    """A job on models. Its `outcome` is the worker's closing event.
 
     :param job: {"job": "install", "source", "sha256", "force"} or {"job": "verify", "model"}
     """
 
-    def __init__(self, job, progressCallback=None, completedCallback=None):
+    def __init__(
+        self,
+        job: Event,
+        progressCallback: Callable[[float, str], Any] | None = None,
+        completedCallback: Callable[[Any], Any] | None = None,
+    ) -> None:
         ChildRun.__init__(self, progressCallback, completedCallback)
         self.CANCELLED = _("Cancelled; no model was changed.")
         self.job = job
-        self.outcome = None
 
-    def _check(self):
-        missing = environment.missingPackages() if self.job["job"] == "verify" else []
-        if missing:
-            raise SynthesisError(
-                _("Verifying a model needs {names}.").format(names=_(" and ").join(missing)),
-                _("Press Install in the SynthGAN module."),
-                "package",
-            )
+    def _check(self) -> None:
+        if self.job["job"] == "verify":
+            environment.checkPackages(_("Verifying a model needs {names}."))
 
-    def _prepare(self, folder):
+    def _prepare(self, folder: Path) -> Prepared:
         return self.job, []
 
-    def _store(self, done):
-        self.outcome = done
+    def _store(self, done: Event) -> Event:
+        return done
 
-    def _describe(self, event):
+    def _describe(self, event: Event) -> str:
         stages = {
             "start": _("Starting"),
             "cancel": _("Cancelling"),
@@ -41,14 +53,10 @@ class ModelTask(ChildRun):
             "install": _("Checking and copying the model"),
             "model": _("Checking the model"),
         }
-        text = stages.get(event.get("stage"), _("Working"))
-        fraction = event.get("fraction")
-        if isinstance(fraction, (int, float)) and 0 < fraction < 1:
-            return _("{stage}: {percent} %").format(stage=text, percent=int(100 * fraction))
-        return text
+        return withPercent(stages.get(str(event.get("stage")), _("Working")), event)
 
 
-def installJob(source, sha256="", force=False):
+def installJob(source: str, sha256: str = "", force: bool = False) -> Event:
     """The job that installs a model from a folder, a zip or an https address.
 
     :raises SynthesisError: for an address without a checksum
@@ -76,7 +84,7 @@ def installJob(source, sha256="", force=False):
     return {"job": "install", "source": source, "sha256": sha256, "force": force}
 
 
-def removable(entry):
+def removable(entry: Entry | None) -> bool:
     """Whether a model lies in the user's folder, from which alone models are deleted."""
     environment.useLibrary()
     from SynthGANLib.model.catalogue import user_folder
@@ -84,7 +92,7 @@ def removable(entry):
     return entry is not None and entry.path.parent == user_folder()
 
 
-def remove(entry):
+def remove(entry: Entry) -> None:
     """Delete a model of the user's folder.
 
     :raises SynthesisError: for any other model, or if the disk refuses
@@ -99,7 +107,7 @@ def remove(entry):
         raise fromLibrary(error) from error
 
 
-def folderSize(entry):
+def folderSize(entry: Entry) -> str:
     """The bytes of a model's folder, in words."""
     size = sum(path.stat().st_size for path in entry.path.rglob("*") if path.is_file())
     if size < 1e6:
@@ -107,7 +115,7 @@ def folderSize(entry):
     return _("{size} MB").format(size=f"{size / 1e6:.1f}")
 
 
-def termsAcceptedOn(card):
+def termsAcceptedOn(card: Card) -> str:
     """The date on which the user accepted a model's terms on this machine, "" if it was not done."""
     environment.useLibrary()
     from SynthGANLib.model.consent import accepted_on
@@ -115,7 +123,7 @@ def termsAcceptedOn(card):
     return accepted_on(card)
 
 
-def acceptTerms(card):
+def acceptTerms(card: Card) -> str:
     """Record that the user accepts a model's terms.
 
     :raises SynthesisError: if the record cannot be written

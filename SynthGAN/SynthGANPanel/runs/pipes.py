@@ -4,9 +4,13 @@ A thread of Python in the application is dangerous even where it only reads: the
 thread allocates, and a widget or node of the scene destroyed in another thread than its own crashes the application.
 """
 
+from __future__ import annotations
+
 import codecs
 import errno
 import os
+import sys
+from typing import IO
 
 LONGEST_LINE = 1 << 20
 MOST_PER_READ = 1 << 22
@@ -20,15 +24,15 @@ class LineReader:
     :param stream: the reading end of a pipe, binary and unbuffered; closed by `close`
     """
 
-    def __init__(self, stream):
+    def __init__(self, stream: IO[bytes]) -> None:
         self._stream = stream
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         self._rest = ""
         self.ended = False
-        if os.name != "nt":
+        if sys.platform != "win32":
             os.set_blocking(stream.fileno(), False)
 
-    def lines(self):
+    def lines(self) -> list[str]:
         """The whole lines that have arrived since the last call; at the end of the pipe also what has no line end."""
         while not self.ended and len(self._rest) < MOST_PER_READ:
             piece = self._piece()
@@ -42,15 +46,15 @@ class LineReader:
             self._rest = ""
         return [part for line in whole for part in _cut(line.removesuffix("\r"))]
 
-    def close(self):
+    def close(self) -> None:
         """Read no more."""
         self.ended = True
         self._stream.close()
 
-    def _piece(self):
+    def _piece(self) -> bytes | None:
         """Bytes that lie ready, none at the end of the pipe, None where nothing lies ready."""
         descriptor = self._stream.fileno()
-        if os.name == "nt":
+        if sys.platform == "win32":
             return _pieceOnWindows(descriptor)
         try:
             return os.read(descriptor, _PIECE)
@@ -58,19 +62,21 @@ class LineReader:
             return None
 
 
-def _pieceOnWindows(descriptor):
-    # Pipes there know no reading without waiting; they tell how much lies ready.
-    import _winapi
-    import msvcrt
+if sys.platform == "win32":
 
-    try:
-        ready, _left = _winapi.PeekNamedPipe(msvcrt.get_osfhandle(descriptor), 0)
-    except OSError as error:
-        if error.errno in (errno.EPIPE, errno.EBADF) or error.winerror == 109:  # ERROR_BROKEN_PIPE: the end
-            return b""
-        raise
-    return os.read(descriptor, min(ready, _PIECE)) if ready else None
+    def _pieceOnWindows(descriptor: int) -> bytes | None:
+        # Pipes there know no reading without waiting; they tell how much lies ready.
+        import _winapi
+        import msvcrt
+
+        try:
+            ready, _left = _winapi.PeekNamedPipe(msvcrt.get_osfhandle(descriptor), 0)
+        except OSError as error:
+            if error.errno in (errno.EPIPE, errno.EBADF) or error.winerror == 109:  # ERROR_BROKEN_PIPE: the end
+                return b""
+            raise
+        return os.read(descriptor, min(ready, _PIECE)) if ready else None
 
 
-def _cut(line):
+def _cut(line: str) -> list[str]:
     return [line[start : start + LONGEST_LINE] for start in range(0, len(line), LONGEST_LINE)] or [""]

@@ -4,10 +4,20 @@ The library's own writer rounds HU, refuses broken values and compresses, as fit
 live for one run, and judging the values is the worker's task.
 """
 
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from SynthGANPanel.failure import SynthesisError
 from SynthGANPanel.i18n import _
+
+if TYPE_CHECKING:
+    from SynthGANLib.image.grid import Array
+    from SynthGANLib.image.volume import Volume
 
 TYPES = {
     "i1": "int8",
@@ -27,7 +37,7 @@ TYPES = {
 PIECE_BYTES = 1 << 22
 
 
-def write(volume, path):
+def write(volume: Volume, path: Path) -> None:
     """Write a library volume: (z, y, x[, c]) with its affine to LPS mm.
 
     :raises SynthesisError: if the disk refuses or the voxel type is none of NRRD's
@@ -36,7 +46,7 @@ def write(volume, path):
         pass
 
 
-def pieces(volume, path):
+def pieces(volume: Volume, path: Path) -> Generator[None, None, None]:
     """Write a library volume as `write` does, a few slices at each `next`: a large one takes seconds.
 
     :raises SynthesisError: as `write`
@@ -44,7 +54,7 @@ def pieces(volume, path):
     array = volume.array.view(np.uint8) if volume.array.dtype == np.bool_ else volume.array
     try:
         with open(path, "wb") as file:
-            file.write(_header(array, volume.affine).encode("ascii"))
+            file.write(nrrdHeader(array, volume.affine))
             slices = max(1, PIECE_BYTES // max(1, array[:1].nbytes))
             for start in range(0, len(array), slices):
                 np.ascontiguousarray(array[start : start + slices]).tofile(file)
@@ -58,26 +68,32 @@ def pieces(volume, path):
         ) from error
 
 
-def _header(array, affine):
+def nrrdHeader(array: Array, affine: Array, encoding: str = "raw", pairs: Iterable[tuple[str, str]] = ()) -> bytes:
+    """The header of an NRRD file (version 4) with its voxels attached.
+
+    :param array: (z, y, x[, c]), each voxel with its `c` components beside each other
+    :param affine: 4x4, from voxel indices (i, j, k) to LPS mm
+    :param encoding: of the voxels, "raw" or "gzip"
+    :param pairs: (key, value) texts that readers keep
+    :return: bytes
+    :raises SynthesisError: for voxels that NRRD does not know
+    """
     kind = array.dtype.str[1:]
     if kind not in TYPES:
         raise SynthesisError(_("Voxels of type {type} are not supported.").format(type=array.dtype))
-    vectors = array.ndim == 4
-    axes = [_vector(affine[:3, column]) for column in range(3)]
+    perVoxel = {3: "RGB-color ", 4: "RGBA-color "}.get(array.shape[3], "vector ") if array.ndim == 4 else ""
+    vectors = ["(" + ",".join(repr(float(value)) for value in affine[:3, column]) + ")" for column in range(4)]
     lines = [
         "NRRD0004",
         f"type: {TYPES[kind]}",
         f"dimension: {array.ndim}",
         "space: left-posterior-superior",
         "sizes: " + " ".join(str(extent) for extent in reversed(array.shape)),  # fastest first: [c] x y z
-        "space directions: " + " ".join((["none"] if vectors else []) + axes),
-        "kinds: " + ("vector " if vectors else "") + "domain domain domain",
+        f"space directions: {'none ' if perVoxel else ''}{' '.join(vectors[:3])}",
+        f"kinds: {perVoxel}domain domain domain",
         f"endian: {'big' if array.dtype.str[0] == '>' else 'little'}",
-        "encoding: raw",
-        f"space origin: {_vector(affine[:3, 3])}",
+        f"encoding: {encoding}",
+        f"space origin: {vectors[3]}",
+        *(f"{key}:={value}" for key, value in pairs),
     ]
-    return "\n".join(lines) + "\n\n"
-
-
-def _vector(values):
-    return "(" + ",".join(repr(float(value)) for value in values) + ")"
+    return ("\n".join(lines) + "\n\n").encode("ascii")

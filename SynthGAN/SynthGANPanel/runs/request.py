@@ -1,15 +1,28 @@
 """What is to be synthesized, taken from nodes: checked, written to files for the child process, stored again."""
 
+from __future__ import annotations
+
 import math
 import numbers
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import slicer
 
 from SynthGANPanel import environment
 from SynthGANPanel.failure import SynthesisError, fromLibrary
 from SynthGANPanel.i18n import _
 from SynthGANPanel.runs import modelManager
 from SynthGANPanel.scene import inputChecks, masks, nodes, regions
+
+if TYPE_CHECKING:
+    from SynthGANLib.image.grid import Array, Grid
+    from SynthGANLib.image.volume import Volume
+    from SynthGANLib.model.card import Card
+    from SynthGANPanel.runs.childRun import Prepared
+    from SynthGANPanel.runs.workerProcess import Event
+    from SynthGANPanel.scene.regions import Voxels
 
 
 class Request:
@@ -30,17 +43,17 @@ class Request:
 
     def __init__(
         self,
-        inputNode,
-        model,
-        maskNode=None,
-        maskSegment="",
-        roiNode=None,
-        device="auto",
-        memoryLimitGb=0.0,
-        outputNode=None,
-        acceptUnfit=False,
-        seed=0,
-    ):
+        inputNode: slicer.vtkMRMLVolumeNode | None,
+        model: str,
+        maskNode: slicer.vtkMRMLNode | None = None,
+        maskSegment: str = "",
+        roiNode: slicer.vtkMRMLMarkupsROINode | None = None,
+        device: str = "auto",
+        memoryLimitGb: float = 0.0,
+        outputNode: slicer.vtkMRMLVolumeNode | None = None,
+        acceptUnfit: bool = False,
+        seed: int = 0,
+    ) -> None:
         self.inputNode = inputNode
         self.model = str(model)  # a path, too
         self.maskNode = maskNode
@@ -51,11 +64,11 @@ class Request:
         self.outputNode = outputNode
         self.acceptUnfit = bool(acceptUnfit)
         self.seed = seed
-        self.card = None
-        self._grid = None  # of the input when it was written
-        self._voxels = None  # slices (z, y, x) of the input that are synthesized
+        self.card: Card
+        self._grid: Grid  # of the input when it was written
+        self._voxels: Voxels  # slices (z, y, x) of the input that are synthesized
 
-    def check(self):
+    def check(self) -> None:
         """Refuse what cannot be synthesized before anything is written.
 
         :raises SynthesisError: one sentence about what is wrong with an input, the model or the installation
@@ -66,19 +79,13 @@ class Request:
             nodes.checkInput(self.inputNode)
         nodes.checkInScene(self.outputNode)
         environment.useLibrary()
-        missing = environment.missingPackages()
-        if missing:
-            raise SynthesisError(
-                _("SynthGAN needs {names}, which Slicer does not have yet.").format(names=_(" and ").join(missing)),
-                _("Press Install in the SynthGAN module."),
-                "package",
-            )
+        environment.checkPackages(_("SynthGAN needs {names}, which Slicer does not have yet."))
         self.card = findCard(self.model)
         if self.inputNode is None and not needsNoInput(self.card):
             nodes.checkInput(None)  # says what to choose
         nodes.checkOutput(self.outputNode, self.inputNode, self.maskNode, colors=self.card.target.channels > 1)
 
-    def prepare(self, folder):
+    def prepare(self, folder: Path) -> Prepared:
         """The job for the worker, and the volumes it reads as pairs (library volume, path); nothing is written yet.
 
         :raises SynthesisError: if a mask or region cannot be used
@@ -88,7 +95,7 @@ class Request:
         source, mask = folder / "input.nrrd", None
         try:
             volumes = [(self._sourceVolume(), source)]
-            if self.maskNode is not None and self.inputNode is not None:
+            if self.maskNode is not None and self.placedNode is not None:
                 mask = folder / "mask.nrrd"
                 volumes.append((masks.maskFromNode(self.maskNode, self.placedNode, self.maskSegment), mask))
         except SynthGANError as error:
@@ -109,17 +116,17 @@ class Request:
         return job, volumes
 
     @property
-    def placedNode(self):
+    def placedNode(self) -> slicer.vtkMRMLVolumeNode | None:
         """The node whose place in the scene the input has."""
         return self.inputNode
 
     @property
-    def label(self):
+    def label(self) -> str:
         """What is made from what, one line for a list."""
         name = self.inputNode.GetName() if self.inputNode is not None else _("seed {seed}").format(seed=self.seed)
         return _("{input}: {model}").format(input=name, model=self.model)
 
-    def lostNodes(self):
+    def lostNodes(self) -> str:
         """Why the synthesis makes no sense any more, "" while it does."""
         if self.inputNode is not None and self.inputNode.GetScene() is None:
             return _("The synthesis was cancelled because the input volume was removed.")
@@ -128,14 +135,14 @@ class Request:
         return ""
 
     @property
-    def grid(self):
+    def grid(self) -> Grid:
         """The library's grid that the result must have: the input's, or the chosen part of it."""
         from SynthGANLib.image.grid import Grid
 
         shape = tuple(part.stop - part.start for part in self._voxels)
         return Grid(shape, regions.shifted(self._grid.affine, self._voxels))
 
-    def store(self, array, done):
+    def store(self, array: Array, done: Event) -> slicer.vtkMRMLVolumeNode:
         """Put the verified result into the scene.
 
         :param array: (z, y, x[, 3]) on `grid`
@@ -153,7 +160,7 @@ class Request:
         ijkToRAS = nodes.RAS_TO_LPS @ self.grid.affine  # the same matrix turns LPS into RAS
         return nodes.storeResult(self.inputNode, self.outputNode, array, self.card, record, ijkToRAS)
 
-    def _checkArguments(self):
+    def _checkArguments(self) -> None:
         """Refuse what is not even of the right kind: the panel offers no such thing, the Python console does."""
         given = {
             "inputVolume": self.inputNode, "mask": self.maskNode, "roi": self.roiNode, "outputVolume": self.outputNode
@@ -181,7 +188,7 @@ class Request:
                 _("The seed must be a whole number, not {value!r}.").format(value=self.seed), _("Choose 0 or more.")
             )
 
-    def _sourceVolume(self):
+    def _sourceVolume(self) -> Volume:
         """What the worker reads: the input, the part of it inside the region, or an image of noise."""
         if self.inputNode is None:
             volume = noiseVolume(self.card, self.seed)
@@ -196,7 +203,7 @@ class Request:
         self._voxels = regions.voxelsInRoi(self.roiNode, self.inputNode, self.placedNode)
         return Volume(volume.array[self._voxels], self.grid.affine, volume.unit, volume.meta)
 
-    def _choices(self):
+    def _choices(self) -> dict[str, str]:
         """What was chosen beside input and model, for the result's attributes."""
         segment = dict(masks.segments(self.maskNode)).get(self.maskSegment, "")
         mask = self.maskNode.GetName() if self.maskNode is not None else "none"
@@ -212,7 +219,7 @@ class Request:
         return choices
 
 
-def noiseVolume(card, seed):
+def noiseVolume(card: Card, seed: int) -> Volume:
     """An image of independent standard normal values for a model that makes images from nothing.
 
     Of the model's own largest extents, at most 256 voxels a side; 1 mm voxels with the middle at the origin.
@@ -227,7 +234,7 @@ def noiseVolume(card, seed):
     return Volume(array, affine, "1", {"modality": inputChecks.NOISE})
 
 
-def findCard(model):
+def findCard(model: str) -> Card:
     """The card of a model given by id, `id@version` or path.
 
     :raises SynthesisError: if there is none or it is refused
@@ -241,16 +248,16 @@ def findCard(model):
     except SynthGANError as error:
         raise fromLibrary(error) from error
     if entry.card is None:
-        raise SynthesisError(entry.error, _("Get the model again, or remove the folder."), "model")
+        raise SynthesisError(entry.error or "", _("Get the model again, or remove the folder."), "model")
     return entry.card
 
 
-def fromConsole(choices):
+def fromConsole(choices: dict[str, Any]) -> dict[str, Any]:
     """The choices of a console call by the names of :class:`Request`."""
     names = {"mask": "maskNode", "roi": "roiNode", "outputVolume": "outputNode"}
     return {names.get(name, name): value for name, value in choices.items()}
 
 
-def needsNoInput(card):
+def needsNoInput(card: Card | None) -> bool:
     """Whether a model makes images from nothing but a seed."""
     return card is not None and card.source.modality == inputChecks.NOISE

@@ -1,15 +1,29 @@
 """A whole 4D sequence: every frame synthesized, and the results stored as a sequence that plays with the source."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
 import slicer
 
-from SynthGANPanel.failure import SynthesisError, asSynthesisError
+from SynthGANPanel.failure import SynthesisError
 from SynthGANPanel.i18n import _
 from SynthGANPanel.runs.request import Request
 from SynthGANPanel.runs.synthesis import Synthesis
 from SynthGANPanel.scene import nodes
+from SynthGANPanel.task import Task
+
+if TYPE_CHECKING:
+    from SynthGANLib.image.grid import Array
+    from SynthGANLib.model.card import Card
+    from SynthGANPanel.runs.workerProcess import Event
+    from SynthGANPanel.task import Steps
 
 
-def sequenceOf(volumeNode):
+def sequenceOf(
+    volumeNode: slicer.vtkMRMLNode | None,
+) -> tuple[slicer.vtkMRMLNode, slicer.vtkMRMLNode] | tuple[None, None]:
     """(browser, sequence) of which the volume shows one frame; (None, None) for any other volume."""
     if volumeNode is None or volumeNode.GetScene() is None:
         return None, None
@@ -23,82 +37,89 @@ def sequenceOf(volumeNode):
 class FrameRequest(Request):
     """One frame: taken from the sequence, and kept apart until all frames are done."""
 
-    def __init__(self, frameNode, proxyNode, model, keep, **choices):
+    def __init__(
+        self,
+        frameNode: slicer.vtkMRMLVolumeNode,
+        proxyNode: slicer.vtkMRMLVolumeNode,
+        model: str,
+        keep: Callable[[Any], Any],
+        **choices: Any,
+    ) -> None:
         Request.__init__(self, frameNode, model, **choices)
         self._proxyNode = proxyNode
         self._keep = keep
 
     @property
-    def placedNode(self):
+    def placedNode(self) -> slicer.vtkMRMLVolumeNode:
         return self._proxyNode
 
-    def lostNodes(self):
+    def lostNodes(self) -> str:
         """A frame lives in its sequence; what may go is the volume that shows it."""
         if self._proxyNode.GetScene() is None:
             return _("The synthesis was cancelled because the input volume was removed.")
         return ""
 
-    def store(self, array, done):
+    def store(self, array: Array, done: Event) -> slicer.vtkMRMLVolumeNode:
         record = nodes.provenance(self._proxyNode, self.card, done, self._choices())
         node = nodes.looseResult(array, self.card, record, nodes.RAS_TO_LPS @ self.grid.affine)
         self._keep(node)
         return node
 
 
-class SequenceSynthesis:
-    """One run over all frames, with the life of a :class:`childRun.ChildRun`; nothing is stored before the last frame.
+class SequenceSynthesis(Task):
+    """One run over all frames; see :class:`task.Task` for its life. Nothing is stored before the last frame.
 
-    :ivar resultNodes: the volume that shows the new sequence, once `state` is "done"
+    :ivar resultNode: the volume that shows the new sequence, once `state` is "done"
+    :ivar warnings: what the library remarked on all frames, each once
     """
 
-    def __init__(self, volumeNode, model, progressCallback=None, completedCallback=None, **choices):
+    INTERVAL_MILLISECONDS = Synthesis.INTERVAL_MILLISECONDS
+
+    def __init__(
+        self,
+        volumeNode: slicer.vtkMRMLVolumeNode,
+        model: str,
+        progressCallback: Callable[[float, str], Any] | None = None,
+        completedCallback: Callable[[Any], Any] | None = None,
+        **choices: Any,
+    ) -> None:
+        super().__init__(progressCallback, completedCallback)
+        self.CANCELLED = _("The synthesis was cancelled.")
         nodes.checkIsNode(volumeNode, "inputVolume")
         self.inputNode = volumeNode
         self.model = model
         self.choices = choices
-        self.state = "new"
-        self.error = None
-        self.fraction, self.text, self.seconds = 0.0, "", 0.0
-        self.warnings, self.log = [], []
-        self.resultNode = None
+        self.warnings: list[str] = []
+        self.resultNode: slicer.vtkMRMLVolumeNode | None = None
+        self._browser: Any
+        self._sequence: Any
         self._browser, self._sequence = sequenceOf(volumeNode)
-        self._results = []
-        self._frame = 0
-        self._run = None
-        self._progressCallback = progressCallback
-        self._completedCallback = completedCallback
+        self._results: list[slicer.vtkMRMLVolumeNode] = []
+        self._run: Synthesis | None = None  # of the present frame
 
     @property
-    def label(self):
+    def label(self) -> str:
         """What is made from what, one line for a list."""
         return _("{input} ({count} frames): {model}").format(
             input=self.inputNode.GetName(), count=self._frames, model=self.model
         )
 
     @property
-    def resultNodes(self):
-        """The volume that shows the new sequence."""
-        return [self.resultNode] if self.resultNode is not None else []
+    def log(self) -> list[str]:
+        return self._run.log if self._run is not None else []
 
     @property
-    def running(self):
-        """Whether the run is under way."""
-        return self.state == "running"
-
-    @property
-    def cancelling(self):
-        """Whether the run was asked to end and has not answered yet."""
-        return self.running and self._run is not None and self._run.cancelling
-
-    @property
-    def _frames(self):
+    def _frames(self) -> int:
         return self._sequence.GetNumberOfDataNodes() if self._sequence is not None else 0
 
-    def start(self):
-        """Begin with the first frame.
+    def cancel(self, reason: str | None = None) -> None:
+        """Ask the run to end, which takes seconds at most; nothing is stored."""
+        if self.running and self._cancelReason is None:
+            self._cancelReason = reason or self.CANCELLED
+            if self._run is not None:
+                self._run.cancel(reason)
 
-        :raises SynthesisError: if the volume shows no sequence or the first frame cannot be used
-        """
+    def _begin(self) -> None:
         if self.inputNode is None:
             nodes.checkInput(None)  # says what to choose
         if self._sequence is None:
@@ -106,81 +127,43 @@ class SequenceSynthesis:
                 _("'{name}' is not a frame of a sequence.").format(name=self.inputNode.GetName()),
                 _("Choose the volume of a sequence browser."),
             )
-        self.state = "running"
-        try:
-            self._next()
-        except BaseException:
-            self.state = "failed"
-            raise
+        self._startFrame(0)
 
-    def poll(self, timeout=0.0):
-        """Let time pass where no Qt does it; True when the run has ended."""
+    def _work(self) -> Steps:
+        for number in range(self._frames):
+            run = self._startFrame(number) if number or self._run is None else self._run
+            while not run.poll():
+                self._tellProgress(number, run)
+                yield None
+            self.warnings += [warning for warning in run.warnings if warning not in self.warnings]
+            if run.error is not None:
+                if run.state == "cancelled":  # also because the volume was removed
+                    self._cancelReason = run.error.cause
+                raise run.error
+        return self._store(run.request.card)  # a sequence has one frame at least
+
+    def _cleanUp(self) -> None:
         if self._run is not None:
-            self._run.poll(timeout)
-        return not self.running
+            self._run.stop(self._cancelReason)
 
-    def cancel(self, reason=None):
-        """Ask the run to end; nothing is stored."""
-        if self._run is not None:
-            self._run.cancel(reason)
-
-    def stop(self, reason=None):
-        """End the run before returning."""
-        if self._run is not None:
-            self._run.stop(reason)
-
-    def wait(self):
-        """Wait for the end.
-
-        :return: the volume that shows the new sequence
-        :raises SynthesisError: if a frame failed or the run was cancelled
-        """
-        app = getattr(slicer, "app", None)
-        while not self.poll(timeout=0.05):
-            if app is not None:
-                app.processEvents()
-        if self.error is not None:
-            raise self.error
-        return self.resultNode
-
-    def _next(self):
-        self._frame = len(self._results)
-        frame = self._sequence.GetNthDataNode(self._frame)
+    def _startFrame(self, number: int) -> Synthesis:
+        frame = self._sequence.GetNthDataNode(number)
         request = FrameRequest(frame, self.inputNode, self.model, self._results.append, **self.choices)
-        self._run = Synthesis(request, self._onProgress, self._onCompleted)
-        self._run.start()
+        run = self._run = Synthesis(request)
+        run.start(hasTimer=False)
+        self._tellProgress(number, run)
+        return run
 
-    def _onProgress(self, fraction, text):
-        frames = max(1, self._frames)
-        self.fraction = (self._frame + (fraction or 0.0)) / frames
-        self.text = _("Frame {number} of {count}: {text}").format(number=self._frame + 1, count=frames, text=text)
-        if self._progressCallback is not None:
-            self._progressCallback(self.fraction, self.text)
+    def _tellProgress(self, number: int, run: Synthesis) -> None:
+        count = max(1, self._frames)
+        self.fraction = (number + run.fraction) / count
+        self.text = _("Frame {number} of {count}: {text}").format(number=number + 1, count=count, text=run.text)
 
-    def _onCompleted(self, run):
-        self.seconds += run.seconds
-        self.log = run.log
-        self.warnings += [warning for warning in run.warnings if warning not in self.warnings]
-        self.error = run.error
-        if self.error is None:
-            try:
-                if len(self._results) < self._frames:
-                    self._next()
-                    return
-                self._store()
-            except Exception as error:
-                self.error = asSynthesisError(error, run.log)  # a defect, too, ends the run
-        self.state = run.state if run.error is not None else "failed" if self.error is not None else "done"
-        self._run = None
-        if self._completedCallback is not None:
-            self._completedCallback(self)
-
-    def _store(self):
+    def _store(self, card: Card) -> slicer.vtkMRMLVolumeNode:
         """Put the new sequence into the browser of the source, shown by a volume of its own."""
         if self.inputNode.GetScene() is None or self._browser.GetScene() is None:
             raise SynthesisError(_("The sequence was removed while its frames were synthesized."), "")
         scene = self.inputNode.GetScene()
-        card = self._run.request.card
         name = nodes.freeName(scene, nodes.resultName(self.inputNode, card))
         sequence = scene.AddNewNodeByClass("vtkMRMLSequenceNode", name)
         sequence.SetIndexName(self._sequence.GetIndexName())
@@ -201,3 +184,4 @@ class SequenceSynthesis:
         self._browser.AddSynchronizedSequenceNode(sequence)
         self._browser.AddProxyNode(shown, sequence, False)
         self.resultNode = shown
+        return shown

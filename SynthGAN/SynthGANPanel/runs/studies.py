@@ -1,5 +1,9 @@
 """All volumes of a subject-hierarchy study: which of them a model can take, and why not the others."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import slicer
 import vtk
 
@@ -7,8 +11,11 @@ from SynthGANPanel.failure import SynthesisError
 from SynthGANPanel.i18n import _
 from SynthGANPanel.scene import inputChecks, nodes
 
+if TYPE_CHECKING:
+    from SynthGANLib.model.card import Card
 
-def studyOf(volumeNode):
+
+def studyOf(volumeNode: slicer.vtkMRMLVolumeNode) -> tuple[int, str]:
     """The item that holds a volume in the subject hierarchy: its study or folder, else the whole scene; its name."""
     hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(volumeNode.GetScene())
     parent = hierarchy.GetItemParent(hierarchy.GetItemByDataNode(volumeNode))
@@ -17,7 +24,7 @@ def studyOf(volumeNode):
     return parent, hierarchy.GetItemName(parent)
 
 
-def volumesOf(volumeNode):
+def volumesOf(volumeNode: slicer.vtkMRMLVolumeNode) -> list[slicer.vtkMRMLVolumeNode]:
     """The volumes of the same study, in the order of the subject hierarchy, without results of a synthesis."""
     hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(volumeNode.GetScene())
     item, _name = studyOf(volumeNode)
@@ -31,12 +38,14 @@ def volumesOf(volumeNode):
     return found
 
 
-def isSynthetic(node):
+def isSynthetic(node: slicer.vtkMRMLNode) -> bool:
     """Whether a volume is the result of a synthesis."""
     return bool(node.GetAttribute(nodes.ATTRIBUTE_PREFIX + "ModelId"))
 
 
-def fitting(volumeNode, card):
+def fitting(
+    volumeNode: slicer.vtkMRMLVolumeNode, card: Card
+) -> tuple[list[slicer.vtkMRMLVolumeNode], list[tuple[str, str]]]:
     """Two lists for a study: volumes that the model can take, and (name, reason) of those it cannot."""
     taken, others = [], []
     for node in volumesOf(volumeNode):

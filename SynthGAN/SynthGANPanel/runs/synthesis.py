@@ -4,88 +4,98 @@ A run moves through: inputs checked, written to a private folder, child process 
 node stored. Until the last step the scene is only read; a run that fails or is cancelled leaves it as it was.
 """
 
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
 import slicer
 
 from SynthGANPanel.i18n import _
-from SynthGANPanel.runs import childRun, verification
+from SynthGANPanel.runs import verification
 from SynthGANPanel.runs.childRun import ChildRun
 from SynthGANPanel.runs.request import Request
 from SynthGANPanel.runs.wording import describeProgress
 from SynthGANPanel.scene import nodes
 
+if TYPE_CHECKING:
+    from SynthGANPanel.runs.childRun import Prepared
+    from SynthGANPanel.runs.workerProcess import Event
+
 DEFAULT_MODEL = "head-mr-ct"
-stopAll = childRun.stopAll
 
 
 class Synthesis(ChildRun):
-    """One run; see :class:`childRun.ChildRun` for its life.
+    """One run; see :class:`task.Task` for its life.
 
     :ivar request: what is synthesized
     :ivar resultNode: the result once `state` is "done"
     :ivar warnings: what the library remarked, in order
     """
 
-    def __init__(self, request, progressCallback=None, completedCallback=None):
+    def __init__(
+        self,
+        request: Request,
+        progressCallback: Callable[[float, str], Any] | None = None,
+        completedCallback: Callable[[Any], Any] | None = None,
+    ) -> None:
         ChildRun.__init__(self, progressCallback, completedCallback)
         self.CANCELLED = _("The synthesis was cancelled.")
         self.request = request
-        self.resultNode = None
-        self.warnings = []
+        self.resultNode: slicer.vtkMRMLVolumeNode | None = None
+        self.warnings: list[str] = []
 
     @property
-    def inputNode(self):
+    def inputNode(self) -> slicer.vtkMRMLVolumeNode | None:
         """The input volume, None for a model that starts from nothing."""
         return self.request.inputNode
 
     @property
-    def label(self):
+    def label(self) -> str:
         """What is made from what, one line for a list."""
         return self.request.label
 
-    @property
-    def resultNodes(self):
-        """The results, for whoever handles runs of several alike."""
-        return [self.resultNode] if self.resultNode is not None else []
-
-    def wait(self):
-        """Wait for the end; the application stays alive meanwhile.
-
-        :return: the result node
-        :raises SynthesisError: if the run failed or was cancelled
-        """
-        ChildRun.wait(self)
-        return self.resultNode
-
-    def _check(self):
+    def _check(self) -> None:
         self.request.check()
 
-    def _prepare(self, folder):
+    def _prepare(self, folder: Path) -> Prepared:
         return self.request.prepare(folder)
 
-    def _store(self, done):
+    def _store(self, done: Event) -> slicer.vtkMRMLVolumeNode:
+        assert self.folder is not None  # which holds the result
         request = self.request
         array = verification.verifiedArray(self.folder / "output.nrrd", done, request.card, request.grid, self.log)
         self.resultNode = request.store(array, done)
+        return self.resultNode
 
-    def _lostNodes(self):
+    def _lostNodes(self) -> str:
         return self.request.lostNodes()
 
-    def _describe(self, event):
+    def _describe(self, event: Event) -> str:
         own = {"start": _("Starting"), "cancel": _("Cancelling"), "done": _("Done")}
         if event.get("event") is None and event.get("stage") in own:
             return own[event["stage"]]
         return describeProgress(event)
 
-    def _take(self, event):
+    def _take(self, event: Event) -> None:
         if event["event"] in ("warning", "memory"):
             self.warnings.append(str(event.get("message", "")))
+            assert self._process is not None  # which sent the event
             self._process.log.append(self.warnings[-1])
-            self._report(self.fraction, self.warnings[-1])
+            self.text = self.warnings[-1]
         else:
             ChildRun._take(self, event)
 
 
-def synthesize(inputNode, model=DEFAULT_MODEL, wait=True, progressCallback=None, completedCallback=None, **choices):
+def synthesize(
+    inputNode: slicer.vtkMRMLVolumeNode | None,
+    model: str = DEFAULT_MODEL,
+    wait: bool = True,
+    progressCallback: Callable[[float, str], Any] | None = None,
+    completedCallback: Callable[[Any], Any] | None = None,
+    **choices: Any,
+) -> Any:
     """Start a synthesis and, by default, wait for it. Works with and without Qt.
 
     :param choices: those of :class:`request.Request`
@@ -97,7 +107,9 @@ def synthesize(inputNode, model=DEFAULT_MODEL, wait=True, progressCallback=None,
     return run.wait() if wait else run
 
 
-def latestResult(inputNode, modelId=None):
+def latestResult(
+    inputNode: slicer.vtkMRMLVolumeNode | None, modelId: str | None = None
+) -> slicer.vtkMRMLVolumeNode | None:
     """The newest volume of the scene that was synthesized from `inputNode` (by this model), None if there is none."""
     if inputNode is None or inputNode.GetScene() is None:
         return None
@@ -108,13 +120,13 @@ def latestResult(inputNode, modelId=None):
     )
 
 
-def latestGenerated(scene, modelId):
+def latestGenerated(scene: slicer.vtkMRMLScene, modelId: str) -> slicer.vtkMRMLVolumeNode | None:
     """The newest volume of the scene that a model made without an input, None if there is none."""
     wanted = {nodes.ATTRIBUTE_PREFIX + "ModelId": modelId, nodes.ATTRIBUTE_PREFIX + "InputName": "none"}
     return _newest(scene, lambda node: all(node.GetAttribute(name) == value for name, value in wanted.items()))
 
 
-def _newest(scene, isWanted):
+def _newest(scene: slicer.vtkMRMLScene, isWanted: Callable[[Any], bool]) -> slicer.vtkMRMLVolumeNode | None:
     """The volume of the latest date among the wanted ones."""
     found = [node for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode", scene) if isWanted(node)]
     # Of results of one second the one that was added last, hence the reversed order.

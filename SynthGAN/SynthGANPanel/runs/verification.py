@@ -1,14 +1,25 @@
 """What a child process left: believed only after its hash, grid and values were compared with what they must be."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from SynthGANPanel.failure import SynthesisError
 from SynthGANPanel.i18n import _
 
+if TYPE_CHECKING:
+    from SynthGANLib.image.grid import Array, Grid
+    from SynthGANLib.model.card import Card
+    from SynthGANPanel.runs.workerProcess import Event
+
 GEOMETRY_TOLERANCE_MM = 1e-4
 
 
-def verifiedArray(path, done, card, grid, log):
+def verifiedArray(path: Path, done: Event, card: Card, grid: Grid, log: Sequence[str]) -> Array:
     """The voxels (z, y, x[, 3]) of a result file.
 
     :param done: the worker's closing event
@@ -19,7 +30,7 @@ def verifiedArray(path, done, card, grid, log):
     from SynthGANLib.files import sha256_of
     from SynthGANLib.io.volumes import read_volume
 
-    def refused(reason):
+    def refused(reason: str) -> SynthesisError:
         return SynthesisError(
             _("The result was refused because {reason}.").format(reason=reason),
             _("Try again, and report the details if it happens again."),

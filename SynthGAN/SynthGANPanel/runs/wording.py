@@ -1,45 +1,61 @@
 """What the panel says: progress, times and the ways a child process can end, in words."""
 
+from __future__ import annotations
+
 import signal
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from SynthGANPanel.failure import SynthesisError
 from SynthGANPanel.i18n import _
 
+if TYPE_CHECKING:
+    from SynthGANPanel.runs.sequences import SequenceSynthesis
+    from SynthGANPanel.runs.synthesis import Synthesis
+    from SynthGANPanel.runs.workerProcess import Event
 
-def describeProgress(event):
+
+def describeProgress(event: Event) -> str:
     """One line for a `stage` or `progress` event of the worker: the stage, percent, time left."""
-    text = _stage(str(event.get("stage", "")))
-    fraction, seconds = event.get("fraction"), event.get("seconds_left")
-    if isinstance(fraction, (int, float)) and 0 < fraction < 1:
-        text = _("{stage}: {percent} %").format(stage=text, percent=int(100 * fraction))
+    text = withPercent(_stage(str(event.get("stage", ""))), event)
+    seconds = event.get("seconds_left")
     if isinstance(seconds, (int, float)) and seconds > 0:
         text = _("{progress}, {time} left").format(progress=text, time=describeSeconds(seconds))
     return text
 
 
-def describeSeconds(seconds):
+def withPercent(text: str, event: Event) -> str:
+    """A text about a stage, followed by the percentage of it that is done, where the event gives one."""
+    fraction = event.get("fraction")
+    if isinstance(fraction, (int, float)) and 0 < fraction < 1:
+        return _("{stage}: {percent} %").format(stage=text, percent=int(100 * fraction))
+    return text
+
+
+def describeSeconds(seconds: float) -> str:
     """A duration in the unit a person would use."""
     if seconds < 60:
         return _("{count} s").format(count=max(1, round(seconds)))
     return _("{count} min").format(count=round(seconds / 60))
 
 
-def afterSuccess(run):
+def afterSuccess(run: Synthesis | SequenceSynthesis) -> str:
     """One line for a run that is done."""
+    assert run.resultNode is not None  # since the run is done
     text = _("Created '{name}' in {time}.").format(name=run.resultNode.GetName(), time=describeSeconds(run.seconds))
     if run.warnings:
         text += " " + _("The synthesis remarked: {remark}").format(remark=" ".join(run.warnings))
     return text
 
 
-def askToInstall(missing, size):
+def askToInstall(missing: Sequence[str], size: str) -> str:
     """What is missing and what fetching it means; "" if nothing is."""
     if not missing:
         return ""
     return _("Still to be installed: {names} (download: {size}).").format(names=", ".join(missing), size=size)
 
 
-def afterExit(exitCode, event, log):
+def afterExit(exitCode: int | None, event: Event | None, log: Sequence[str]) -> SynthesisError:
     """The error for a child process that ended without a result.
 
     :param event: the worker's `error` event, None if it sent none
@@ -60,7 +76,7 @@ def afterExit(exitCode, event, log):
     return SynthesisError(cause, _("See Details for its last words, and try again."), "process", log)
 
 
-def _stage(name):
+def _stage(name: str) -> str:
     stages = {
         "model": _("Loading the model"),
         "read": _("Reading the volume"),

@@ -9,13 +9,19 @@ whose child does the work; it hands the pipes through, but ending it alone would
 group.
 """
 
+from __future__ import annotations
+
 import collections
 import contextlib
 import json
 import os
 import signal
 import subprocess
+import sys
 import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 from SynthGANPanel.failure import SynthesisError
 from SynthGANPanel.i18n import _
@@ -26,9 +32,11 @@ TERMINATE_AFTER_SECONDS = 3.0
 ever writes to its private folder, so nothing is lost by that."""
 KILL_AFTER_SECONDS = 5.0
 LOG_LINES = 500
+Event = dict[str, Any]
+"""A JSON object that the child process reads or writes."""
 CANCEL = b'{"cancel": true}\n'
 LOOK_SECONDS = 0.01
-"""How often a caller that waits looks whether something came."""
+"""How often it is looked whether a process that shall end has ended."""
 
 
 class WorkerProcess:
@@ -40,10 +48,10 @@ class WorkerProcess:
     :param folder: its working folder; `python -m` imports from there first, so it should hold no modules
     """
 
-    def __init__(self, command, job, environment, folder):
-        self.log = collections.deque(maxlen=LOG_LINES)
-        self.exitCode = None
-        self._cancelledAt = None
+    def __init__(self, command: Sequence[str], job: Event, environment: dict[str, str], folder: Path) -> None:
+        self.log: collections.deque[str] = collections.deque(maxlen=LOG_LINES)
+        self.exitCode: int | None = None
+        self._cancelledAt: float | None = None
         encoded = _encoded(job)  # before the process is there: what cannot be told starts none
         try:
             self._process = subprocess.Popen(
@@ -57,41 +65,39 @@ class WorkerProcess:
                 _("Reinstall Slicer or the SynthGAN extension."),
                 "process",
             ) from error
-        self._output = LineReader(self._process.stdout)
-        self._errors = LineReader(self._process.stderr)
+        stdin, stdout, stderr = self._process.stdin, self._process.stdout, self._process.stderr
+        assert stdin is not None and stdout is not None and stderr is not None  # since they are pipes  # noqa: PT018
+        self._input, self._output, self._errors = stdin, LineReader(stdout), LineReader(stderr)
         self._send(encoded)
 
     @property
-    def running(self):
+    def running(self) -> bool:
         """False once the exit was reported by `poll`."""
         return self.exitCode is None
 
-    def poll(self, timeout=0.0):
-        """Events (JSON objects) that arrived since the last call, waiting up to `timeout` seconds for the first.
+    def poll(self) -> list[Event]:
+        """Events (JSON objects) that arrived since the last call.
 
         Sets `exitCode` when the process has ended and everything it said was returned.
         """
         self._escalate()
-        deadline = time.monotonic() + timeout
-        while self.running:
-            code = self._process.poll()  # asked first: what is read then holds all that was said before the end
-            if code is not None:
-                self._kill()  # whatever the child may have left behind
-            events, silent = self._read()
-            if code is not None and silent:
-                self._end(code)
-            if events or not self.running or time.monotonic() >= deadline:
-                return events
-            time.sleep(LOOK_SECONDS)
-        return []
+        if not self.running:
+            return []
+        code = self._process.poll()  # asked first: what is read then holds all that was said before the end
+        if code is not None:
+            self._kill()  # whatever the child may have left behind
+        events, silent = self._read()
+        if code is not None and silent:
+            self._end(code)
+        return events
 
-    def cancel(self):
+    def cancel(self) -> None:
         """Ask the worker to stop; `poll` terminates it if it does not."""
         if self._cancelledAt is None and self.running:
             self._cancelledAt = time.monotonic()
             self._send(CANCEL)
 
-    def stop(self):
+    def stop(self) -> None:
         """End the process now, in three seconds at most: for closing the scene, reloading, quitting."""
         self._send(CANCEL)
         self._closeInput()
@@ -108,7 +114,7 @@ class WorkerProcess:
             code = self._process.poll()
             self._end(-signal.SIGTERM if code is None else code)
 
-    def _escalate(self):
+    def _escalate(self) -> None:
         if self._cancelledAt is None or not self.running:
             return
         waited = time.monotonic() - self._cancelledAt
@@ -118,25 +124,25 @@ class WorkerProcess:
             self._closeInput()
             self._terminate()
 
-    def _send(self, encoded):
+    def _send(self, encoded: bytes) -> None:
         # A worker that is gone already says so by its exit code.
         with contextlib.suppress(OSError, ValueError):
-            self._process.stdin.write(encoded)
-            self._process.stdin.flush()
+            self._input.write(encoded)
+            self._input.flush()
 
-    def _closeInput(self):
+    def _closeInput(self) -> None:
         with contextlib.suppress(OSError, ValueError):
-            self._process.stdin.close()
+            self._input.close()
 
-    def _terminate(self):
-        if os.name == "nt":
+    def _terminate(self) -> None:
+        if sys.platform == "win32":
             self._kill()  # Windows has no request to end that a console process would hear
         else:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGTERM)
 
-    def _kill(self):
-        if os.name == "nt":
+    def _kill(self) -> None:
+        if sys.platform == "win32":
             if self._process.poll() is None:
                 tree = ["taskkill", "/F", "/T", "/PID", str(self._process.pid)]
                 subprocess.run(tree, capture_output=True, creationflags=subprocess.CREATE_NO_WINDOW, check=False)
@@ -144,7 +150,7 @@ class WorkerProcess:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
 
-    def _read(self):
+    def _read(self) -> tuple[list[Event], bool]:
         """The events that have arrived, and whether the process was silent; other lines go to the log."""
         lines, words = self._output.lines(), self._errors.lines()
         self.log.extend(words)
@@ -157,19 +163,19 @@ class WorkerProcess:
                 events.append(event)
         return events, not lines and not words
 
-    def _end(self, code):
+    def _end(self, code: int) -> None:
         self.exitCode = code
         self._closeInput()
         self._output.close()
         self._errors.close()
 
 
-def _encoded(message):
+def _encoded(message: Event) -> bytes:
     """A message as the worker reads it: one line of JSON."""
     return json.dumps(message).encode("ascii") + b"\n"
 
 
-def parseEvent(line):
+def parseEvent(line: str) -> Event | None:
     """The event in a line of the worker's output, or None where the line is none (a stray print)."""
     try:
         event = json.loads(line)
@@ -180,13 +186,13 @@ def parseEvent(line):
     return None
 
 
-def _popenOptions():
+def _popenOptions() -> dict[str, Any]:
     options = {
         "stdin": subprocess.PIPE,
         "stdout": subprocess.PIPE,
         "stderr": subprocess.PIPE,
     }
-    if os.name == "nt":
+    if sys.platform == "win32":
         options["creationflags"] = subprocess.CREATE_NO_WINDOW
     else:
         options["start_new_session"] = True

@@ -1,9 +1,17 @@
 """What a volume node is, as far as it says so, and whether that fits a model."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 import slicer
 
 from SynthGANPanel import environment
 from SynthGANPanel.scene import nodes
+
+if TYPE_CHECKING:
+    from SynthGANLib.inference.fitness import Check
+    from SynthGANLib.model.card import Card
 
 NOISE = "NOISE"
 """Source modality of a model that makes images from nothing but a seed."""
@@ -20,7 +28,7 @@ TAGS = {
 }
 
 
-def modalityOf(node):
+def modalityOf(node: slicer.vtkMRMLNode) -> str:
     """The DICOM code of a node's modality (MR, CT, PT, ...), "" where nothing says it.
 
     Told, in this order, by the DICOM file it came from, the subject hierarchy and the coded quantity of its voxels.
@@ -32,7 +40,7 @@ def modalityOf(node):
     return MODALITIES.get(quantity.GetCodeValue(), "") if quantity is not None else ""
 
 
-def sequenceOf(node):
+def sequenceOf(node: slicer.vtkMRMLNode) -> str:
     """The MR contrast (T1, T2, PD, FLAIR) by the DICOM file, "" where it is another modality or not settled."""
     if modalityOf(node) != "MR":
         return ""
@@ -44,7 +52,7 @@ def sequenceOf(node):
     return contrast_of(scanning=_tag(node, "scanning"), description=description, **times)
 
 
-def labels(node):
+def labels(node: slicer.vtkMRMLNode | None) -> dict[str, Any]:
     """The fields of a job that say what its input is."""
     if node is None:
         return {"input_unit": "1", "input_modality": NOISE, "input_sequence": ""}
@@ -55,7 +63,7 @@ def labels(node):
     }
 
 
-def checks(node, card):
+def checks(node: slicer.vtkMRMLNode, card: Card) -> list[Check]:
     """The library's checks of a node against a model's card, in the order to be read.
 
     :raises SynthesisError: if the node is no image at all
@@ -79,7 +87,7 @@ def checks(node, card):
     return check_input(facts, card)
 
 
-def _tag(node, name):
+def _tag(node: slicer.vtkMRMLNode, name: str) -> str:
     """A tag of the first DICOM file that the node was loaded from, "" without one."""
     uids = node.GetAttribute("DICOM.instanceUIDs")
     database = getattr(slicer, "dicomDatabase", None)
@@ -88,13 +96,13 @@ def _tag(node, name):
     return database.instanceValue(uids.split()[0], TAGS[name]) or ""
 
 
-def _hierarchyAttribute(node, name):
+def _hierarchyAttribute(node: slicer.vtkMRMLNode, name: str) -> str:
     hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(node.GetScene())
     item = hierarchy.GetItemByDataNode(node) if hierarchy is not None else 0
     return hierarchy.GetItemAttribute(item, name) if item else ""
 
 
-def _number(text):
+def _number(text: str) -> float | None:
     try:
         return float(text)
     except ValueError:  # absent, or not a number: as good as not known

@@ -1,5 +1,9 @@
 """Where the body is: a label map, any scalar volume, or a segment, brought to the coordinates of the input."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 import slicer
 import vtk
@@ -10,10 +14,14 @@ from SynthGANPanel.failure import SynthesisError
 from SynthGANPanel.i18n import _
 from SynthGANPanel.scene import nodes
 
+if TYPE_CHECKING:
+    from SynthGANLib.image.grid import Array
+    from SynthGANLib.image.volume import Volume
+
 BINARY = "Binary labelmap"
 
 
-def segments(node):
+def segments(node: slicer.vtkMRMLNode | None) -> list[tuple[str, str]]:
     """(id, name) of every segment of a segmentation node, [] for anything else."""
     if node is None or not node.IsA("vtkMRMLSegmentationNode"):
         return []
@@ -22,7 +30,7 @@ def segments(node):
     return [(each, segmentation.GetSegment(each).GetName()) for each in ids]
 
 
-def maskFromNode(maskNode, inputNode, segmentId=""):
+def maskFromNode(maskNode: slicer.vtkMRMLNode, inputNode: slicer.vtkMRMLVolumeNode, segmentId: str = "") -> Volume:
     """The mask as a label volume of 0 and 1, in the coordinates of the input node but on its own grid.
 
     :param maskNode: label map, scalar volume (not zero inside) or segmentation; a linear transform may relate it to
@@ -46,7 +54,7 @@ def maskFromNode(maskNode, inputNode, segmentId=""):
     return Volume((array != 0).astype(np.uint8), nodes.RAS_TO_LPS @ affine, "label")
 
 
-def _segments(node, segmentId):
+def _segments(node: slicer.vtkMRMLNode, segmentId: str) -> tuple[Array, Array]:
     """Voxels (z, y, x) and the 4x4 matrix from their indices to the node's own RAS."""
     known = dict(segments(node))
     if segmentId and segmentId not in known:
@@ -59,8 +67,8 @@ def _segments(node, segmentId):
             _("The segmentation '{name}' holds no voxels.").format(name=node.GetName()),
             _("Create its binary labelmap representation in the Segmentations module, or choose another mask."),
         )
-    pieces = [_voxels(node, each) for each in ([segmentId] if segmentId else known)]
-    pieces = [piece for piece in pieces if piece is not None]
+    found = [_voxels(node, each) for each in ([segmentId] if segmentId else known)]
+    pieces = [piece for piece in found if piece is not None]
     if not pieces:
         raise SynthesisError(
             _("The mask '{name}' is empty.").format(name=node.GetName()), _("Choose another segment or none.")
@@ -83,7 +91,7 @@ def _segments(node, segmentId):
     return joined, matrix
 
 
-def _voxels(node, segmentId):
+def _voxels(node: slicer.vtkMRMLNode, segmentId: str) -> tuple[Array, Array, Array] | None:
     """A segment's voxels (z, y, x), index (x, y, z) of the first, and the grid's 4x4 matrix; None if it has none."""
     image = slicer.vtkOrientedImageData()
     if not node.GetBinaryLabelmapRepresentation(segmentId, image):

@@ -1,7 +1,10 @@
 """From MRML nodes to the library's volumes and back; the scene is written to only by `storeResult`."""
 
+from __future__ import annotations
+
 import datetime
 import json
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import slicer
@@ -11,6 +14,14 @@ from SynthGANPanel import environment
 from SynthGANPanel.failure import SynthesisError
 from SynthGANPanel.i18n import _
 
+if TYPE_CHECKING:
+    from SynthGANLib.image.grid import Array
+    from SynthGANLib.image.volume import Volume
+    from SynthGANLib.model.card import Card
+    from SynthGANLib.model.card_specs import TargetSpec
+
+Code = tuple[str, str, str]
+"""A coded entry: value, scheme, meaning."""
 RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 ATTRIBUTE_PREFIX = "SynthGAN."
 SOURCE_ROLE = "SynthGAN.input"
@@ -43,7 +54,7 @@ PRESETS = {
 DEFAULT_PRESET = {"HU": "CT_ABDOMEN", "SUVbw": "PET_SUV", "RGB": "RGB"}
 
 
-def firstVolume(scene):
+def firstVolume(scene: slicer.vtkMRMLScene) -> slicer.vtkMRMLVolumeNode | None:
     """The first image of the scene that could be an input, None if there is none."""
     for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode", scene):
         if node.GetClassName() in IMAGE_CLASSES:  # label maps, for one, are a subclass
@@ -51,7 +62,7 @@ def firstVolume(scene):
     return None
 
 
-def checkIsNode(node, parameter):
+def checkIsNode(node: Any, parameter: str) -> None:
     """Refuse what is neither a node nor None; the Python console may pass anything, a node's name above all.
 
     :param parameter: what the console calls it
@@ -65,7 +76,7 @@ def checkIsNode(node, parameter):
         )
 
 
-def checkInScene(node):
+def checkInScene(node: slicer.vtkMRMLNode | None) -> None:
     """Refuse a node that was removed from the scene or never added to one.
 
     :raises SynthesisError: naming the node
@@ -76,7 +87,7 @@ def checkInScene(node):
         )
 
 
-def checkInput(node):
+def checkInput(node: slicer.vtkMRMLNode | None) -> None:
     """Refuse an input that is no image the library could read.
 
     :raises SynthesisError: naming the node and the cure
@@ -98,7 +109,12 @@ def checkInput(node):
         )
 
 
-def checkOutput(node, inputNode, maskNode, colors):
+def checkOutput(
+    node: slicer.vtkMRMLNode | None,
+    inputNode: slicer.vtkMRMLVolumeNode | None,
+    maskNode: slicer.vtkMRMLNode | None,
+    colors: bool,
+) -> None:
     """Refuse an output node that cannot hold the result or that is needed.
 
     :param colors: whether the result is a color volume
@@ -120,14 +136,14 @@ def checkOutput(node, inputNode, maskNode, colors):
         )
 
 
-def ijkToRAS(node):
+def ijkToRAS(node: slicer.vtkMRMLNode) -> Array:
     """The 4x4 matrix from voxel indices to the node's own RAS coordinates (mm), before any parent transform."""
     matrix = vtk.vtkMatrix4x4()
     node.GetIJKToRASMatrix(matrix)
     return slicer.util.arrayFromVTKMatrix(matrix)
 
 
-def volumeFromNode(node):
+def volumeFromNode(node: slicer.vtkMRMLNode) -> Volume:
     """The library's volume of a node: array (z, y, x) or (z, y, x, 3), affine to LPS mm, unit.
 
     The array is a view of the node's voxels, except for colors with transparency, which is left out.
@@ -141,7 +157,7 @@ def volumeFromNode(node):
     return Volume(array, RAS_TO_LPS @ ijkToRAS(node), unitOf(node) or "1")
 
 
-def unitOf(node):
+def unitOf(node: slicer.vtkMRMLNode) -> str | None:
     """The library's unit of a node's voxels, told from its coded units; None where the node does not say."""
     if node.GetImageData().GetNumberOfScalarComponents() >= 3:
         return "RGB"
@@ -156,7 +172,7 @@ def unitOf(node):
     return None
 
 
-def resultName(inputNode, card):
+def resultName(inputNode: slicer.vtkMRMLVolumeNode | None, card: Card) -> str:
     """`<input> synthetic CT (head-mr-ct)`."""
     if inputNode is None:
         return _("synthetic {modality} ({model})").format(modality=card.target.modality, model=card.id)
@@ -165,7 +181,7 @@ def resultName(inputNode, card):
     )
 
 
-def freeName(scene, name):
+def freeName(scene: slicer.vtkMRMLScene, name: str) -> str:
     """The name itself if no node has it, else with a number.
 
     Asked of the scene at once, it would add a number also for a node that is gone.
@@ -173,7 +189,14 @@ def freeName(scene, name):
     return name if scene.GetFirstNodeByName(name) is None else scene.GenerateUniqueName(name)
 
 
-def storeResult(inputNode, outputNode, array, card, provenance, ijkToRAS):
+def storeResult(
+    inputNode: slicer.vtkMRMLVolumeNode | None,
+    outputNode: slicer.vtkMRMLVolumeNode | None,
+    array: Array,
+    card: Card,
+    provenance: dict[str, str],
+    ijkToRAS: Array,
+) -> slicer.vtkMRMLVolumeNode:
     """Put the result into the scene: the only place that changes it, and it does so wholly or not at all.
 
     :param outputNode: node chosen by the user (keeps its name), or None for a new one
@@ -206,12 +229,12 @@ def storeResult(inputNode, outputNode, array, card, provenance, ijkToRAS):
     return node
 
 
-def setSource(node, inputNode):
+def setSource(node: slicer.vtkMRMLNode, inputNode: slicer.vtkMRMLVolumeNode | None) -> None:
     """Let a result refer to the volume that it was made from (None: from nothing)."""
     node.SetNodeReferenceID(SOURCE_ROLE, inputNode.GetID() if inputNode is not None else None)
 
 
-def sourceOf(node):
+def sourceOf(node: slicer.vtkMRMLNode) -> slicer.vtkMRMLVolumeNode | None:
     """The volume that a result was made from; None if there is none, or not in the scene any more."""
     scene = node.GetScene()
     if scene is None or node.GetNodeReferenceID(SOURCE_ROLE):
@@ -222,14 +245,16 @@ def sourceOf(node):
     return found if named else None
 
 
-def looseResult(array, card, provenance, ijkToRAS):
+def looseResult(array: Array, card: Card, provenance: dict[str, str], ijkToRAS: Array) -> slicer.vtkMRMLVolumeNode:
     """A result node that is in no scene, for a sequence; parameters as in `storeResult`."""
     node = slicer.vtkMRMLVectorVolumeNode() if array.ndim == 4 else slicer.vtkMRMLScalarVolumeNode()
     _fill(node, _imageOf(array), card, provenance, ijkToRAS)
     return node
 
 
-def provenance(inputNode, card, done, choices):
+def provenance(
+    inputNode: slicer.vtkMRMLVolumeNode | None, card: Card, done: dict[str, Any], choices: dict[str, str]
+) -> dict[str, str]:
     """What is kept with a result, as text by attribute name.
 
     :param inputNode: None for a model that starts from nothing
@@ -254,7 +279,7 @@ def provenance(inputNode, card, done, choices):
     }
 
 
-def _fill(node, image, card, provenance, ijkToRAS):
+def _fill(node: slicer.vtkMRMLNode, image: Any, card: Card, provenance: dict[str, str], ijkToRAS: Array) -> None:
     node.SetAndObserveImageData(image)
     node.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(ijkToRAS))
     setQuantity(node, card.target)
@@ -262,17 +287,17 @@ def _fill(node, image, card, provenance, ijkToRAS):
         node.SetAttribute(ATTRIBUTE_PREFIX + name, value)
 
 
-def _resultClass(colors):
+def _resultClass(colors: bool) -> str:
     return "vtkMRMLVectorVolumeNode" if colors else "vtkMRMLScalarVolumeNode"
 
 
-def _imageOf(array):
+def _imageOf(array: Array) -> Any:
     holder = slicer.vtkMRMLVectorVolumeNode() if array.ndim == 4 else slicer.vtkMRMLScalarVolumeNode()
     slicer.util.updateVolumeFromArray(holder, array)
     return holder.GetImageData()
 
 
-def setQuantity(node, target):
+def setQuantity(node: slicer.vtkMRMLNode, target: TargetSpec) -> None:
     """Say what the values are, and in which unit, as coded entries."""
     key = target.unit if target.unit in QUANTITIES else target.modality
     quantity, units = QUANTITIES.get(key, (None, None))
@@ -280,7 +305,7 @@ def setQuantity(node, target):
     node.SetVoxelValueUnits(_codedEntry(units))
 
 
-def _codedEntry(code):
+def _codedEntry(code: Code | None) -> Any:
     if code is None:
         return None
     entry = slicer.vtkCodedEntry()
@@ -288,7 +313,7 @@ def _codedEntry(code):
     return entry
 
 
-def showAsTarget(node, card):
+def showAsTarget(node: slicer.vtkMRMLNode, card: Card) -> None:
     """Window, level and colors of the model's target; automatic where the unit has no fixed meaning."""
     target = card.target
     if node.GetDisplayNode() is None:
@@ -307,7 +332,7 @@ def showAsTarget(node, card):
             display.SetAndObserveColorNodeID(colors)
 
 
-def placeBeside(inputNode, node):
+def placeBeside(inputNode: slicer.vtkMRMLVolumeNode, node: slicer.vtkMRMLNode) -> None:
     """Same study (or folder) in the subject hierarchy as the input, right after it."""
     hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(inputNode.GetScene())
     source = hierarchy.GetItemByDataNode(inputNode) if hierarchy is not None else 0
@@ -318,20 +343,29 @@ def placeBeside(inputNode, node):
     hierarchy.SetItemParent(item, parent)
 
 
-def toLocal(node, referenceNode):
+def toLocal(node: slicer.vtkMRMLNode, referenceNode: slicer.vtkMRMLNode) -> Array:
     """The 4x4 matrix from the RAS of `node` to the RAS of `referenceNode`, through their parent transforms."""
-    matrix = between(node.GetParentTransformNode(), referenceNode.GetParentTransformNode())
+    return linearBetween(
+        node,
+        referenceNode,
+        _("The mask '{name}' and the input volume are related by a transform that is not linear."),
+        _("Harden the transform, or put the mask under the same transform as the input."),
+    )
+
+
+def linearBetween(node: slicer.vtkMRMLNode, other: slicer.vtkMRMLNode | None, cause: str, nextStep: str) -> Array:
+    """The 4x4 matrix from the RAS of a node to the RAS of another, or to the world's if that is None.
+
+    :param cause: what the error says, with a place {name} for the node; `nextStep`: what it says to do
+    :raises SynthesisError: if the transform between them is not linear
+    """
+    matrix = between(node.GetParentTransformNode(), other.GetParentTransformNode() if other is not None else None)
     if matrix is None:
-        raise SynthesisError(
-            _("The mask '{name}' and the input volume are related by a transform that is not linear.").format(
-                name=node.GetName()
-            ),
-            _("Harden the transform, or put the mask under the same transform as the input."),
-        )
+        raise SynthesisError(cause.format(name=node.GetName()), nextStep)
     return matrix
 
 
-def between(transform, other):
+def between(transform: slicer.vtkMRMLNode | None, other: slicer.vtkMRMLNode | None) -> Array | None:
     """The 4x4 matrix from the RAS under one parent transform to the RAS under another; None for the world.
 
     :return: None where one of them is not linear, unless they are the same

@@ -1,6 +1,9 @@
 """A part of the input chosen by a region of interest: whole voxels of the input, never resampled."""
 
+from __future__ import annotations
+
 import itertools
+from typing import TYPE_CHECKING
 
 import numpy as np
 import slicer
@@ -9,16 +12,25 @@ from SynthGANPanel.failure import SynthesisError
 from SynthGANPanel.i18n import _
 from SynthGANPanel.scene import nodes
 
+if TYPE_CHECKING:
+    from SynthGANLib.image.grid import Array
+
+Voxels = tuple[slice, ...]
+"""The part of a volume that is cut out, as slices (z, y, x)."""
 BORDER = 0.01
 """Parts of a voxel that a region may reach into it without taking it."""
 
 
-def wholeVolume(node):
+def wholeVolume(node: slicer.vtkMRMLNode) -> Voxels:
     """The slices (z, y, x) of all voxels."""
     return tuple(slice(0, extent) for extent in reversed(node.GetImageData().GetDimensions()))
 
 
-def voxelsInRoi(roiNode, inputNode, placedNode=None):
+def voxelsInRoi(
+    roiNode: slicer.vtkMRMLMarkupsROINode,
+    inputNode: slicer.vtkMRMLVolumeNode,
+    placedNode: slicer.vtkMRMLVolumeNode | None = None,
+) -> Voxels:
     """Slices (z, y, x) of the input's voxels that hold the region, which may be turned against them.
 
     :param placedNode: whose parent transform places the input; the input itself by default
@@ -51,7 +63,7 @@ def voxelsInRoi(roiNode, inputNode, placedNode=None):
     return tuple(slice(int(a), int(b)) for a, b in zip(reversed(low), reversed(high), strict=True))
 
 
-def shifted(matrix, voxels):
+def shifted(matrix: Array, voxels: Voxels) -> Array:
     """The 4x4 index matrix of the voxels cut out by slices (z, y, x)."""
     cut = np.array(matrix, dtype=float)
     start = [part.start for part in reversed(voxels)]
@@ -59,23 +71,20 @@ def shifted(matrix, voxels):
     return cut
 
 
-def worldMatrix(node):
+def worldMatrix(node: slicer.vtkMRMLNode) -> Array:
     """The 4x4 matrix from the node's own coordinates to the world's.
 
     :raises SynthesisError: if its parent transform is not linear
     """
-    matrix = nodes.between(node.GetParentTransformNode(), None)
-    if matrix is None:
-        raise SynthesisError(
-            _("'{name}' is under a transform that is not linear, so that no region can be cut from it.").format(
-                name=node.GetName()
-            ),
-            _("Harden the transform, or choose no region."),
-        )
-    return matrix
+    return nodes.linearBetween(
+        node,
+        None,
+        _("'{name}' is under a transform that is not linear, so that no region can be cut from it."),
+        _("Harden the transform, or choose no region."),
+    )
 
 
-def fitRoi(roiNode, volumeNode):
+def fitRoi(roiNode: slicer.vtkMRMLMarkupsROINode, volumeNode: slicer.vtkMRMLVolumeNode) -> None:
     """Let a region be exactly the box of a volume's voxels, turned as they are.
 
     :raises SynthesisError: if the volume's parent transform is not linear

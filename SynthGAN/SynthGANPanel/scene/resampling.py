@@ -1,5 +1,10 @@
 """Voxels of one volume at the places of another, and along a line, through the parent transforms of both."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 import slicer
 import vtk
@@ -8,25 +13,28 @@ from vtk.util.numpy_support import vtk_to_numpy
 from SynthGANPanel.scene import nodes
 from SynthGANPanel.scene.nodes import ijkToRAS
 
+if TYPE_CHECKING:
+    from SynthGANLib.image.grid import Array
+
 SAME_PLACE_MM = 1e-3
 VOXELS_AT_ONCE = 250000
 """A slab of about this size is computed between two steps, so that the application stays alive."""
 HALF_VOXEL = 0.5 + 1e-6
 
 
-def dimensions(node):
+def dimensions(node: slicer.vtkMRMLNode) -> tuple[int, int, int]:
     """(i, j, k) counts of a volume's voxels."""
     return node.GetImageData().GetDimensions()
 
 
-def slabs(gridNode):
+def slabs(gridNode: slicer.vtkMRMLNode) -> list[tuple[int, int]]:
     """Pairs (first, last + 1) of slice numbers k that cover a grid in pieces."""
     columns, rows, slices = dimensions(gridNode)
     thickness = max(1, VOXELS_AT_ONCE // (columns * rows))
     return [(first, min(first + thickness, slices)) for first in range(0, slices, thickness)]
 
 
-def sameGrid(first, second):
+def sameGrid(first: slicer.vtkMRMLNode, second: slicer.vtkMRMLNode) -> bool:
     """Whether the voxels of two volumes lie in the same places."""
     if dimensions(first) != dimensions(second) or first.GetParentTransformNode() is not second.GetParentTransformNode():
         return False
@@ -36,13 +44,13 @@ def sameGrid(first, second):
     return bool(np.abs(places[0] - places[1]).max() < SAME_PLACE_MM)
 
 
-def isInside(node, position):
+def isInside(node: slicer.vtkMRMLNode, position: Sequence[float]) -> bool:
     """Whether a RAS position of the world lies in a voxel of a volume."""
     index = np.array(_transformToIJK(None, node).TransformPoint(position))
     return bool(np.all((index >= -HALF_VOXEL) & (index <= np.array(dimensions(node)) - 1 + HALF_VOXEL)))
 
 
-def toWorld(node, index):
+def toWorld(node: slicer.vtkMRMLNode, index: Array) -> Array:
     """The RAS position in the world of a fractional index (i, j, k) of a volume."""
     local = ijkToRAS(node) @ np.append(index, 1.0)
     world = np.zeros(3)
@@ -50,7 +58,7 @@ def toWorld(node, index):
     return world
 
 
-def middle(node):
+def middle(node: slicer.vtkMRMLNode) -> Array:
     """The RAS position in the world of the middle of a volume."""
     return toWorld(node, (np.array(dimensions(node)) - 1) / 2)
 
@@ -62,14 +70,15 @@ class Sampler:
     volume, half a voxel beyond its outermost centres, does not reach.
     """
 
-    def __init__(self, node, gridNode):
+    def __init__(self, node: slicer.vtkMRMLNode, gridNode: slicer.vtkMRMLVolumeNode) -> None:
         self.isOwnGrid = sameGrid(node, gridNode)
-        self._array = slicer.util.arrayFromVolume(node) if self.isOwnGrid else None
-        self._columns, self._rows, self._slices = dimensions(gridNode)
-        if not self.isOwnGrid:
+        self._columns, self._rows, _slices = dimensions(gridNode)
+        if self.isOwnGrid:
+            self._array = slicer.util.arrayFromVolume(node)
+        else:
             self._reslice = _reslicer(node, gridNode)
 
-    def slab(self, first, end):
+    def slab(self, first: int, end: int) -> Array:
         """(k, j, i[, c]) voxels of slices first to end - 1 of the grid."""
         if self.isOwnGrid:
             return self._array[first:end]
@@ -82,14 +91,14 @@ class Sampler:
         return array if shape[3] > 1 else array[..., 0]
 
 
-def alongLine(node, positions):
+def alongLine(node: slicer.vtkMRMLNode, positions: Array) -> Array:
     """Linearly interpolated values of a volume at (n, 3) RAS positions of the world; NaN outside. Colours: the mean."""
     worldToIJK = _transformToIJK(None, node)
     indices = np.array([worldToIJK.TransformPoint(position) for position in positions]).reshape(-1, 3)
     return interpolate(slicer.util.arrayFromVolume(node), indices[:, ::-1])
 
 
-def interpolate(array, places):
+def interpolate(array: Array, places: Array) -> Array:
     """Values of an array (k, j, i[, c]) at (n, 3) fractional indices (k, j, i); float64, NaN beyond half a voxel."""
     limits = np.array(array.shape[:3]) - 1
     inside = np.all((places >= -HALF_VOXEL) & (places <= limits + HALF_VOXEL), axis=1)
@@ -105,7 +114,7 @@ def interpolate(array, places):
     return np.where(inside, values, np.nan)
 
 
-def _reslicer(node, gridNode):
+def _reslicer(node: slicer.vtkMRMLNode, gridNode: slicer.vtkMRMLVolumeNode) -> Any:
     reslice = vtk.vtkImageReslice()
     reslice.SetInputData(node.GetImageData())
     reslice.SetResliceTransform(_transformToIJK(gridNode, node))
@@ -117,7 +126,7 @@ def _reslicer(node, gridNode):
     return reslice
 
 
-def _transformToIJK(gridNode, node):
+def _transformToIJK(gridNode: slicer.vtkMRMLVolumeNode | None, node: slicer.vtkMRMLNode) -> Any:
     """From voxel indices of a grid (or RAS positions of the world for None) to voxel indices of a volume."""
     before = ijkToRAS(gridNode) if gridNode is not None else np.eye(4)
     after = np.linalg.inv(ijkToRAS(node))

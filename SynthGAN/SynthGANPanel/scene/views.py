@@ -3,35 +3,43 @@
 Only nodes are written to, hence the same code runs with and without the application's windows.
 """
 
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 import slicer
+
+if TYPE_CHECKING:
+    from SynthGANLib.image.grid import Array
 
 LAYERS = ("background", "foreground", "label")
 OWN_LAYERS = 0
 """Of what a view could hand on to those it is linked with: no volume and no opacity."""
 
 
-def layoutNode(scene):
+def layoutNode(scene: slicer.vtkMRMLScene) -> slicer.vtkMRMLNode | None:
     """The node that says which views there are, None in a scene without windows."""
     return scene.GetFirstNodeByClass("vtkMRMLLayoutNode")
 
 
-def sliceNode(scene, view):
+def sliceNode(scene: slicer.vtkMRMLScene, view: str) -> slicer.vtkMRMLNode:
     """The slice node (plane, zoom) of a view; made if there is none yet, as without the application's windows."""
     return findOrMake(scene, "vtkMRMLSliceNode", view)
 
 
-def compositeNode(scene, view):
+def compositeNode(scene: slicer.vtkMRMLScene, view: str) -> slicer.vtkMRMLNode:
     """The composite node (layers, links) of a view; made if there is none yet."""
     return findOrMake(scene, "vtkMRMLSliceCompositeNode", view)
 
 
-def plotViewNode(scene, view):
+def plotViewNode(scene: slicer.vtkMRMLScene, view: str) -> slicer.vtkMRMLNode:
     """The node of a plot view; made if there is none yet."""
     return findOrMake(scene, "vtkMRMLPlotViewNode", view)
 
 
-def find(scene, className, tag):
+def find(scene: slicer.vtkMRMLScene, className: str, tag: str) -> slicer.vtkMRMLNode | None:
     """The singleton node of a class and tag, None if there is none."""
     for index in range(scene.GetNumberOfNodesByClass(className)):
         node = scene.GetNthNodeByClass(index, className)
@@ -40,7 +48,7 @@ def find(scene, className, tag):
     return None
 
 
-def findOrMake(scene, className, tag):
+def findOrMake(scene: slicer.vtkMRMLScene, className: str, tag: str) -> slicer.vtkMRMLNode:
     """The singleton node of a class and tag."""
     node = find(scene, className, tag)
     if node is not None:
@@ -53,7 +61,7 @@ def findOrMake(scene, className, tag):
     return scene.AddNode(node)
 
 
-def _looksAsInSlicer(node, view):
+def _looksAsInSlicer(node: slicer.vtkMRMLNode, view: str) -> None:
     """Name, letter and colour that the application gives its views: a scene that is saved has them, and shows them."""
     node.SetName(view)
     node.SetLayoutLabel(view[:1] + ("+" if view.endswith("+") else ""))
@@ -62,7 +70,7 @@ def _looksAsInSlicer(node, view):
         node.SetLayoutColor(colors[view]())
 
 
-def viewState(scene, view):
+def viewState(scene: slicer.vtkMRMLScene, view: str) -> dict[str, Any]:
     """Layers, links and plane of a view, as plain JSON values."""
     slices, composite = sliceNode(scene, view), compositeNode(scene, view)
     return {
@@ -84,13 +92,13 @@ def viewState(scene, view):
     }
 
 
-def unlink(scene, names):
+def unlink(scene: slicer.vtkMRMLScene, names: Iterable[str]) -> None:
     """Let views no longer follow each other, so that each can be given layers of its own."""
     for view in names:
         putLinksBack(scene, view, {"linked": False, "hotLinked": False, "broadcast": OWN_LAYERS})
 
 
-def linkPlanes(scene, names):
+def linkPlanes(scene: slicer.vtkMRMLScene, names: Iterable[str]) -> None:
     """Let views follow each other's planes and zoom, but not each other's layers.
 
     Without that, Slicer gives all linked views the same volume not only when the user chooses one but also when a
@@ -100,7 +108,7 @@ def linkPlanes(scene, names):
         putLinksBack(scene, view, {"linked": True, "hotLinked": True, "broadcast": OWN_LAYERS})
 
 
-def putBack(scene, view, state):
+def putBack(scene: slicer.vtkMRMLScene, view: str, state: dict[str, Any]) -> None:
     """Give a view the state that `viewState` told, but for its links; layers whose volume is gone become empty."""
     slices, composite = sliceNode(scene, view), compositeNode(scene, view)
     with slicer.util.NodeModify(composite):
@@ -118,7 +126,7 @@ def putBack(scene, view, state):
         slices.SetXYZOrigin(*state["origin"])
 
 
-def resized(fieldOfView, before, now):
+def resized(fieldOfView: Sequence[float], before: Sequence[int] | None, now: Sequence[int]) -> Sequence[float]:
     """The field of view (mm, three numbers) of a view that had `before` pixels (x, y) and has `now`.
 
     By Slicer's own rule for a window that is resized (vtkMRMLSliceLogic::ResizeSliceNode), which undoes itself when
@@ -133,7 +141,7 @@ def resized(fieldOfView, before, now):
     return [x * wider / higher, y, depth]
 
 
-def putLinksBack(scene, view, state):
+def putLinksBack(scene: slicer.vtkMRMLScene, view: str, state: dict[str, Any]) -> None:
     """Give a view the links that `viewState` told; once all views have been put back."""
     composite = compositeNode(scene, view)
     with slicer.util.NodeModify(composite):
@@ -142,7 +150,12 @@ def putLinksBack(scene, view, state):
         composite.SetInteractionFlagsModifier(state["broadcast"])
 
 
-def setLayers(composite, background, foreground=None, opacity=0.0):
+def setLayers(
+    composite: slicer.vtkMRMLNode,
+    background: slicer.vtkMRMLNode | None,
+    foreground: slicer.vtkMRMLNode | None = None,
+    opacity: float = 0.0,
+) -> None:
     """Show volumes (nodes or None) in a view, blended in the ordinary way and without labels."""
     with slicer.util.NodeModify(composite):
         composite.SetBackgroundVolumeID(_idOf(background))
@@ -152,7 +165,7 @@ def setLayers(composite, background, foreground=None, opacity=0.0):
         composite.SetCompositing(slicer.vtkMRMLSliceCompositeNode.Alpha)
 
 
-def showEverywhere(volume):
+def showEverywhere(volume: slicer.vtkMRMLVolumeNode) -> None:
     """Show a volume alone in all slice views that there are, zoomed to it, as Slicer does with one just loaded."""
     scene = volume.GetScene()
     composites = list(slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode", scene))
@@ -161,18 +174,18 @@ def showEverywhere(volume):
     fit(scene, [composite.GetLayoutName() for composite in composites])
 
 
-def plane(slices):
+def plane(slices: slicer.vtkMRMLNode) -> Array:
     """The 4x4 SliceToRAS matrix of a slice node."""
     return slicer.util.arrayFromVTKMatrix(slices.GetSliceToRAS())
 
 
-def setPlane(slices, matrix):
+def setPlane(slices: slicer.vtkMRMLNode, matrix: Array) -> None:
     """Put a slice node into the plane of a 4x4 SliceToRAS matrix."""
     slices.GetSliceToRAS().DeepCopy(slicer.util.vtkMatrixFromArray(np.asarray(matrix, dtype=float)))
     slices.UpdateMatrices()
 
 
-def fit(scene, names):
+def fit(scene: slicer.vtkMRMLScene, names: Iterable[str]) -> None:
     """Zoom views to their volumes, as far as there are views; the slices stay where they are."""
     app = getattr(slicer, "app", None)
     if app is None:
@@ -186,18 +199,20 @@ def fit(scene, names):
             slices.SetSliceOffset(offset)
 
 
-def renderSpaces():
+def renderSpaces() -> None:
     """Draw the 3D views anew, as far as there are any; they do not notice that the crosshair has gone."""
     app = getattr(slicer, "app", None)
     manager = app.layoutManager() if app is not None else None
-    for index in range(manager.threeDViewCount if manager is not None else 0):
+    if manager is None:
+        return
+    for index in range(manager.threeDViewCount):
         manager.threeDWidget(index).threeDView().scheduleRender()
 
 
-def stillThere(scene, nodeId):
+def stillThere(scene: slicer.vtkMRMLScene, nodeId: str | None) -> Any | None:
     """The id of a node if the scene has it, else None."""
     return nodeId if nodeId and scene.GetNodeByID(nodeId) is not None else None
 
 
-def _idOf(node):
+def _idOf(node: slicer.vtkMRMLNode | None) -> str | None:
     return node.GetID() if node is not None else None

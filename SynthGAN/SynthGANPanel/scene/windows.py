@@ -1,5 +1,7 @@
 """Windows to look through, by what a volume measures."""
 
+from __future__ import annotations
+
 import numpy as np
 import slicer
 
@@ -14,21 +16,21 @@ SUV_MAXIMA = {"suv5": 5.0, "suv10": 10.0, "suv20": 20.0}
 CT_PRESETS = ("CT_BRAIN", "CT_ABDOMEN", "CT_BONE", "CT_LUNG", "CT_AIR")
 
 
-def unitOf(volume):
+def unitOf(volume: slicer.vtkMRMLVolumeNode | None) -> str | None:
     """The library's unit of a volume; None where it does not say, and without a volume or voxels."""
     return nodes.unitOf(volume) if volume is not None and volume.GetImageData() is not None else None
 
 
-def presets(volume):
+def presets(volume: slicer.vtkMRMLVolumeNode | None) -> list[tuple[str, str]]:
     """Pairs (id, text) of the windows that suit a volume; none for colours and without one."""
     unit = unitOf(volume)
     if volume is None or volume.GetImageData() is None or unit == "RGB":
         return []
-    offered = {"HU": CT_PRESETS, "SUVbw": tuple(SUV_MAXIMA)}.get(unit, ())
+    offered = {"HU": CT_PRESETS, "SUVbw": tuple(SUV_MAXIMA)}.get(unit or "", ())
     return [(each, label(each)) for each in (*offered, *PERCENTILES, AUTOMATIC)]
 
 
-def label(preset):
+def label(preset: str) -> str:
     """What the panel shows."""
     return {
         "CT_BRAIN": _("Brain (50 +/- 50 HU)"),
@@ -45,7 +47,7 @@ def label(preset):
     }[preset]
 
 
-def apply(volume, preset):
+def apply(volume: slicer.vtkMRMLVolumeNode, preset: str) -> None:
     """Window a volume by the id of a preset.
 
     :raises KeyError: for an id that no preset has
@@ -64,7 +66,7 @@ def apply(volume, preset):
         display.SetWindowLevelMinMax(low, high)
 
 
-def _bounds(volume, preset):
+def _bounds(volume: slicer.vtkMRMLVolumeNode, preset: str) -> tuple[float, float]:
     if preset in CT_PRESETS:
         window, level, _colors = nodes.PRESETS[preset]
         return level - window / 2, level + window / 2

@@ -190,7 +190,7 @@ class CompareSection(Section):
             if volume is not None:
                 difference.setRange(volume, choices.differenceRange)
 
-    def _onProgress(self, fraction):
+    def _onProgress(self, fraction, text):
         self._tell(_("Computing: {percent} %").format(percent=int(100 * fraction)))
 
     def _onFailed(self, error):

@@ -31,16 +31,10 @@ class ExportSection(Section):
     def __init__(self, panel):
         Section.__init__(self, panel)
         self.run = None
-        self._timer = None
         self._about = None  # the choices that the status is about
         self._patientOf = None  # the source that the patient's data were entered for
 
     def setup(self):
-        import qt
-
-        self._timer = qt.QTimer()
-        self._timer.setInterval(0)
-        self._timer.connect("timeout()", self.onTimer)
         self.ui.exportFolderButton.directory = self._startFolder()
         self.ui.exportFolderButton.connect("directoryChanged(QString)", self.onFolderChanged)
         self.ui.exportButton.connect("clicked(bool)", self.onExportButton)
@@ -62,7 +56,6 @@ class ExportSection(Section):
         """Export the result, or cancel the export."""
         if self.run is not None:
             self.run.cancel()
-            self._showEnd()
             return
         try:
             run = self._newRun()
@@ -72,17 +65,7 @@ class ExportSection(Section):
             return
         self.run = run
         self.ui.exportStatusLabel.text = _("Exporting...")
-        self._timer.start()
         self.panel.refresh()
-
-    def onTimer(self):
-        """Do a piece of work; between two pieces the application does what else there is."""
-        if self.run is None:
-            self._timer.stop()
-        elif self.run.step():
-            self._showEnd()
-        else:
-            self.ui.exportProgressBar.value = int(100 * self.run.fraction)
 
     def update(self):
         parameters, result, running = self.panel.parameters, self.panel.result(), self.run is not None
@@ -136,12 +119,13 @@ class ExportSection(Section):
         exportRecord.checkResult(result)
         path = self._path(result)
         if parameters.exportFormat is not ExportFormat.DICOM:
-            return FileExport(result, path)
+            return FileExport(result, path, False, self._onProgress, self._onEnded)
         newStudy = not (_hasStudy(result) and parameters.exportSameStudy)
         patient = {field: getattr(self.ui, f"{name}LineEdit").text.strip() for name, field in PATIENT.items()}
         return dicomExport.DicomExport(
-            result, path, newStudy=newStudy, patient=patient if newStudy else None, burnIn=parameters.exportBurnIn
-        )
+            result, path, newStudy=newStudy, patient=patient if newStudy else None, burnIn=parameters.exportBurnIn,
+            progressCallback=self._onProgress, completedCallback=self._onEnded,
+        )  # fmt: skip
 
     def _path(self, result):
         """Where the result goes; what is there already is never replaced."""
@@ -149,9 +133,13 @@ class ExportSection(Section):
             self.ui.exportFolderButton.directory, result.GetName(), self.panel.parameters.exportFormat.value
         )
 
-    def _showEnd(self):
-        self._timer.stop()
-        run, self.run = self.run, None
+    def _onProgress(self, fraction, text):
+        self.ui.exportProgressBar.value = int(100 * fraction)
+
+    def _onEnded(self, run):
+        if self.run is None:  # the panel or the scene is closed
+            return
+        self.run = None
         self.ui.exportProgressBar.value = 0
         if run.error is not None:
             self.ui.exportStatusLabel.text = str(run.error)
@@ -176,11 +164,9 @@ class ExportSection(Section):
             self.ui.exportStatusLabel.text = f"{told} {error}"
 
     def _stop(self):
-        if self._timer is not None:
-            self._timer.stop()
-        if self.run is not None:
-            self.run.cancel()
-            self.run = None
+        run, self.run = self.run, None
+        if run is not None:
+            run.cancel()
 
     @staticmethod
     def _startFolder():

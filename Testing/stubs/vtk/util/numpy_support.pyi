@@ -1,0 +1,6 @@
+from typing import Any
+
+from numpy.typing import NDArray
+
+def vtk_to_numpy(vtk_array: Any) -> NDArray[Any]: ...
+def numpy_to_vtk(num_array: NDArray[Any], deep: int = 0) -> Any: ...
