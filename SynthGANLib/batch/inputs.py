@@ -20,15 +20,13 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from SynthGANLib.batch.record import is_output
+from SynthGANLib.data.datalist import SECTIONS, ListFile
 from SynthGANLib.errors import InputError
 from SynthGANLib.io.dicom import series as dicom
 from SynthGANLib.io.volumes import READABLE, suffix_of
-from SynthGANLib.strict_json import JsonError, parse_json
 
-SECTIONS = ("training", "validation", "test")
 PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 
-_MAX_NODES = 2_000_000
 _SOURCES = ("source", "image")
 # What Windows allows in no file name, and control characters nowhere.
 _FORBIDDEN = re.compile(r'[<>:"\\|?*\x00-\x1f\x7f]')
@@ -179,31 +177,27 @@ def _folder_name(place: Path, folder: Path) -> str:
 
 
 def _in_list(path: Path, sections: Sequence[str]) -> Found:
-    data = _parsed(path)
-    keys: Mapping[str, Any] = {}
-    parts: dict[str, Any] = {}
+    file = ListFile.of(path)
+    data, keys = file.data, file.keys()
     if isinstance(data, dict):
-        keys = data.get("keys", {})
-        if not isinstance(keys, dict) or not all(isinstance(value, str) for value in keys.values()):
-            raise _refuse(path, "keys", "it maps our names of fields to those of the entries")
         wanted = [part for section in sections or SECTIONS for part in (section, f"{section}_source")]
         parts = {name: data[name] for name in wanted if name in data}
         missing = [section for section in sections if section not in data and f"{section}_source" not in data]
         if missing or not parts:
-            raise _refuse(path, "", f"it has no section '{missing[0] if missing else SECTIONS[0]}'", "Check --section.")
+            raise file.refuse("", f"it has no section '{missing[0] if missing else SECTIONS[0]}'", "Check --section.")
     elif isinstance(data, list):
         if sections:
-            raise _refuse(path, "", "it is a plain list without sections", "Leave --section out.")
+            raise file.refuse("", "it is a plain list without sections", "Leave --section out.")
         parts = {"": data}
     else:
-        raise _refuse(path, "", "it must be a JSON object or a list of cases")
+        raise file.refuse("", "it must be a JSON object or a list of cases")
     cases: list[BatchCase] = []
     without = 0
     for section, entries in parts.items():
         if not isinstance(entries, list):
-            raise _refuse(path, section, "it must be a list of cases")
+            raise file.refuse(section, "it must be a list of cases")
         for number, entry in enumerate(entries):
-            case = _case(path, f"{section}[{number}]", entry, keys)
+            case = _case(file, f"{section}[{number}]", entry, keys)
             if case is None:
                 without += 1
             else:
@@ -212,79 +206,56 @@ def _in_list(path: Path, sections: Sequence[str]) -> Found:
     return Found(tuple(cases), tuple(notes))
 
 
-def _parsed(path: Path) -> Any:
-    try:
-        return parse_json(path.read_bytes(), max_nodes=_MAX_NODES)
-    except OSError as error:
-        raise InputError(
-            f"The data list '{path}' cannot be read: {error.strerror or error}.", next_step="Check the path."
-        ) from error
-    except JsonError as error:
-        raise InputError(f"The data list '{path.name}' is refused: {error}.", next_step="Repair the file.") from error
-
-
-def _case(path: Path, where: str, entry: Any, keys: Mapping[str, str]) -> BatchCase | None:
+def _case(file: ListFile, where: str, entry: Any, keys: Mapping[str, str]) -> BatchCase | None:
     """The case of one entry; None for one that has only a target."""
     if isinstance(entry, str):  # how the Decathlon lists its test images
         entry = {keys.get("source", "source"): entry}
     if not isinstance(entry, dict):
-        raise _refuse(path, where, "a case is an object with 'source' or 'image'")
+        raise file.refuse(where, "a case is an object with 'source' or 'image'")
     given = [entry[name] for name in (keys.get("source", "source"), *_SOURCES) if name in entry]
     if not given:
         if keys.get("target", "target") in entry:
             return None
-        raise _refuse(path, where, "it has neither 'source' nor 'image'")
+        raise file.refuse(where, "it has neither 'source' nor 'image'")
     source = given[0]
     if isinstance(source, list):
         if len(source) != 1:
-            raise _refuse(path, where, f"it has {len(source)} sources, and a batch takes one file a case")
+            raise file.refuse(where, f"it has {len(source)} sources, and a batch takes one file a case")
         source = source[0]
     mask = entry.get(keys.get("mask", "mask"))
     series, frame = entry.get("series"), entry.get("frame")
     if series is not None and not isinstance(series, str):
-        raise _refuse(path, f"{where}.series", f"it must be text, not {series!r:.80}")
+        raise file.refuse(f"{where}.series", f"it must be text, not {series!r:.80}")
     if frame is not None and (type(frame) is not int or frame < 0):
-        raise _refuse(path, f"{where}.frame", f"it must be a whole number from 0, not {frame!r:.80}")
-    place = _path(path, f"{where}.source", source)
+        raise file.refuse(f"{where}.frame", f"it must be a whole number from 0, not {frame!r:.80}")
+    place = file.resolve(source, f"{where}.source")
     name = entry.get("name", entry.get(keys.get("subject", "subject")))
     return BatchCase(
-        name=_listed_name(path, where, name) if name is not None else _path_name(path, place),
+        name=_listed_name(file, where, name) if name is not None else _path_name(file.path, place),
         input=place,
-        mask=None if mask is None else _path(path, f"{where}.mask", mask),
+        mask=None if mask is None else file.resolve(mask, f"{where}.mask"),
         series=series,
         frame=frame,
     )
 
 
-def _path(path: Path, where: str, value: Any) -> Path:
-    if not isinstance(value, str) or not value.strip():
-        raise _refuse(path, where, f"a path is text, not {value!r:.80}")
-    return Path(os.path.normpath(path.parent / value))
-
-
 def _path_name(path: Path, place: Path) -> str:
     """The path of the input below the list's folder, else its bare name, without suffix."""
     suffix = suffix_of(place)
-    home = Path(os.path.normpath(path.parent))
-    name = place.relative_to(home).as_posix() if place.is_relative_to(home) else place.name
+    name = place.relative_to(path.parent).as_posix() if place.is_relative_to(path.parent) else place.name
     return name[: -len(suffix)] if suffix in READABLE else name
 
 
-def _listed_name(path: Path, where: str, name: Any) -> str:
+def _listed_name(file: ListFile, where: str, name: Any) -> str:
     """A name that stays below the output folder wherever it is written."""
     if not isinstance(name, str) or not name.strip():
-        raise _refuse(path, where, f"'name' must be text, not {name!r:.80}")
+        raise file.refuse(where, f"'name' must be text, not {name!r:.80}")
     parts = PurePosixPath(name).parts
     bad = _FORBIDDEN.search(name) or name.startswith("/") or name.endswith(("/", " ", "."))
     if bad or any(part.startswith(".") for part in parts):
-        raise _refuse(path, where, f"the name {name!r:.80} cannot be that of a file", "Choose a plain name.")
+        raise file.refuse(where, f"the name {name!r:.80} cannot be that of a file", "Choose a plain name.")
     return "/".join(parts)
 
 
 def _counted(count: int, thing: str) -> str:
     return f"{count} {thing}" if count == 1 else f"{count} {thing}s"
-
-
-def _refuse(path: Path, where: str, what: str, next_step: str = "Correct the data list.") -> InputError:
-    place = f", {where}" if where else ""
-    return InputError(f"The data list '{path.name}'{place}: {what}.", next_step=next_step)

@@ -17,8 +17,8 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -43,12 +43,14 @@ SERVES: Mapping[Kind, tuple[Kind, ...]] = {
 _SIDES = ("source", "target")
 _SECTIONS = tuple(part + side for part in ("training", "validation") for side in ("", "_source", "_target"))
 _TOP = ("name", "description", "kind", *_SIDES, "keys", "validation_fraction", "seed", *_SECTIONS)
-# What a Decathlon's dataset.json says beside its cases; it is read past where "keys" say that it is one.
+# Further fields of a Decathlon's dataset.json; they are ignored where "keys" says that the list is one.
 _DECATHLON: tuple[str, ...] = ("reference", "licence", "license", "release", "relase", "tensorImageSize", "modality")
 _DECATHLON += ("labels", "numTraining", "numTest", "test")
 _FILES = ("mask", "weight", "regions")
 _CASE = ("subject", *_SIDES, *_FILES, "label")
 _MODALITY = re.compile(r"[A-Z][A-Z0-9]{1,15}")
+SECTIONS = ("training", "validation", "test")
+"""What a list may hold cases for; a training reads the first two, a batch any."""
 _MAX_NODES = 2_000_000
 
 
@@ -139,37 +141,72 @@ def read_datalist(path: str | Path, *, readable: Sequence[Path] = ()) -> DataLis
     Raises:
         InputError: the JSON is missing, broken or says something it may not, with one sentence for what and where.
     """
-    place = Path(os.path.abspath(path))
-    try:
-        text = place.read_bytes()
-    except OSError as error:
-        raise InputError(
-            f"The data list '{path}' cannot be read: {error.strerror or error}.", next_step="Check the path."
-        ) from error
-    try:
-        data = parse_json(text, max_nodes=_MAX_NODES)
-    except JsonError as error:
-        raise InputError(f"The data list '{place.name}' is refused: {error}.", next_step="Repair the file.") from error
-    folders = (place.parent, *(Path(os.path.abspath(folder)) for folder in readable))
-    found = _Reader(place, folders).read(data)
-    return replace(found, sha256=hashlib.sha256(text).hexdigest())
+    file = ListFile.of(path)
+    folders = (file.path.parent, *(Path(os.path.abspath(folder)) for folder in readable))
+    return _Reader(file, folders).read()
+
+
+@dataclass(frozen=True)
+class ListFile:
+    """A data list as parsed JSON, with its absolute path and the SHA-256 of its bytes, for training and for batches."""
+
+    path: Path
+    data: Any
+    sha256: str
+
+    @classmethod
+    def of(cls, path: str | Path) -> ListFile:
+        """Read and parse; InputError if it is missing or broken."""
+        place = Path(os.path.abspath(path))
+        try:
+            text = place.read_bytes()
+        except OSError as error:
+            raise InputError(
+                f"The data list '{path}' cannot be read: {error.strerror or error}.", next_step="Check the path."
+            ) from error
+        try:
+            data = parse_json(text, max_nodes=_MAX_NODES)
+        except JsonError as error:
+            raise InputError(
+                f"The data list '{place.name}' is refused: {error}.", next_step="Repair the file."
+            ) from error
+        return cls(place, data, hashlib.sha256(text).hexdigest())
+
+    def refuse(self, where: str, what: str, next_step: str = "Correct the data list.") -> InputError:
+        """The error for what is wrong at `where`, a clause without a full stop."""
+        place = f", {where}" if where else ""
+        return InputError(f"The data list '{self.path.name}'{place}: {what}.", next_step=next_step)
+
+    def keys(self) -> dict[str, str]:
+        """Names of our fields -> names of the entries' fields, as "keys" says."""
+        keys = self.data.get("keys", {}) if isinstance(self.data, dict) else {}
+        if not isinstance(keys, dict) or not all(isinstance(value, str) for value in keys.values()):
+            raise self.refuse("keys", f"it maps some of {', '.join(_CASE)} to field names of the cases")
+        return keys
+
+    def resolve(self, value: Any, where: str) -> Path:
+        """The path that an entry names, relative to the list; lexical, so a link in the folder may lead elsewhere."""
+        if not isinstance(value, str) or not value.strip():
+            raise self.refuse(where, f"a path is text, not {value!r:.80}")
+        return Path(os.path.normpath(self.path.parent / value))
 
 
 @dataclass(frozen=True)
 class _Reader:
-    """Turns the JSON into a DataList; every refusal names the list and the place in it."""
+    """Turns the JSON into a DataList."""
 
-    path: Path
+    file: ListFile
     folders: tuple[Path, ...]
 
-    def refuse(self, where: str, what: str, next_step: str = "Correct the data list.") -> InputError:
-        place = f", {where}" if where else ""
-        return InputError(f"The data list '{self.path.name}'{place}: {what}.", next_step=next_step)
+    @property
+    def refuse(self) -> Callable[..., InputError]:
+        return self.file.refuse
 
-    def read(self, data: Any) -> DataList:
+    def read(self) -> DataList:
+        data = self.file.data
         if not isinstance(data, dict):
             raise self.refuse("", "it must be a JSON object")
-        keys = self.keys(data)
+        keys = self.keys()
         self.known(data, (*_TOP, *(_DECATHLON if keys else ())), "")
         kind = data.get("kind")
         if kind not in KINDS:
@@ -191,23 +228,22 @@ class _Reader:
             raise self.refuse("seed", "it has no meaning without 'validation_fraction'")
         self.check_cases(kind, training, validation)
         return DataList(
-            name=self.line(data, "name") or self.path.stem,
+            name=self.line(data, "name") or self.file.path.stem,
             description=self.line(data, "description"),
             kind=kind,
             source=sides.get("source"),
             target=sides["target"],
             training=training,
             validation=validation,
-            path=self.path,
-            sha256="",
+            path=self.file.path,
+            sha256=self.file.sha256,
             split=split,
         )
 
-    def keys(self, data: Mapping[str, Any]) -> dict[str, str]:
+    def keys(self) -> dict[str, str]:
         """The other list's field name -> ours."""
-        keys = data.get("keys", {})
-        texts = isinstance(keys, dict) and all(isinstance(value, str) for value in keys.values())
-        if not texts or not set(keys) <= set(_CASE):
+        keys = self.file.keys()
+        if not set(keys) <= set(_CASE):
             raise self.refuse("keys", f"it maps some of {', '.join(_CASE)} to field names of the cases")
         if len(set(keys.values())) < len(keys):
             raise self.refuse("keys", "two fields have the same name")
@@ -284,7 +320,7 @@ class _Reader:
         images = {side: self.images(renamed, side, where, sides) for side in _SIDES if side in renamed}
         if not images:
             raise self.refuse(where, "the case has no image")
-        files = {name: self.file(renamed[name], f"{where}.{name}") for name in _FILES if name in renamed}
+        files = {name: self.existing(renamed[name], f"{where}.{name}") for name in _FILES if name in renamed}
         label = self.whole(renamed, "label", 0) if "label" in renamed else None
         subject = renamed.get("subject")
         if subject is None and keys and "subject" not in keys.values():
@@ -317,13 +353,10 @@ class _Reader:
             )
         if all(item is None for item in values) or (None in values and side.unit != "label"):
             raise self.refuse(f"{where}.{name}", "a path is missing")
-        return tuple(None if item is None else self.file(item, f"{where}.{name}") for item in values)
+        return tuple(None if item is None else self.existing(item, f"{where}.{name}") for item in values)
 
-    def file(self, value: Any, where: str) -> Path:
-        if not isinstance(value, str) or not value.strip():
-            raise self.refuse(where, f"a path is text, not {value!r}")
-        # Lexical: a link that the user put into the folder may lead elsewhere, a path in the list may not.
-        path = Path(os.path.normpath(self.path.parent / value))
+    def existing(self, value: Any, where: str) -> Path:
+        path = self.file.resolve(value, where)
         if not any(path.is_relative_to(folder) for folder in self.folders):
             raise self.refuse(
                 where,
