@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
-from typing import Any, TextIO
+from typing import Any
 
 from SynthGANLib.inference.choices import Choices
 
@@ -67,13 +67,3 @@ def count_of(text: str) -> int:
 def print_json(value: Any) -> None:
     """Print one JSON value; NaN and infinity are refused (ValueError)."""
     print(json.dumps(value, indent=2, allow_nan=False))
-
-
-def say(text: str, stream: TextIO | None, *, end: str = "\n") -> bool:
-    """Print a remark; false where that cannot be done, which is no reason to end what is remarked upon."""
-    try:
-        if stream is not None:  # print would take standard output instead
-            print(text, end=end, file=stream, flush=True)
-    except (OSError, ValueError):  # nobody reads any more, the disk is full, or the stream was closed
-        return False
-    return stream is not None

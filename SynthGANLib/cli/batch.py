@@ -12,9 +12,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from SynthGANLib.cli.arguments import add_choices, choices_of, count_of, print_json, say
+from SynthGANLib.cli.arguments import add_choices, choices_of, count_of, print_json
 from SynthGANLib.cli.console import case_line
 from SynthGANLib.errors import InputError
+from SynthGANLib.progress_line import say
 from SynthGANLib.signals import stop_on_signals
 
 if TYPE_CHECKING:

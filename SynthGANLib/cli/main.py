@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from SynthGANLib.cli.arguments import add_choices, choices_of, print_json, say
+from SynthGANLib.cli.arguments import add_choices, choices_of, print_json
 from SynthGANLib.cli.batch import add_batch_command
 from SynthGANLib.cli.console import Bar, models_table
 from SynthGANLib.cli.train import add_commands
@@ -23,6 +23,7 @@ from SynthGANLib.jobs.models import install
 from SynthGANLib.jobs.run import run_job
 from SynthGANLib.jobs.synthesis import Job
 from SynthGANLib.model.catalogue import Catalogue
+from SynthGANLib.progress_line import say
 from SynthGANLib.signals import stop_on_signals
 
 

@@ -11,8 +11,6 @@ import csv
 import io
 import json
 import math
-import os
-import shutil
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -26,6 +24,7 @@ from torch import Tensor
 
 from SynthGANLib.errors import InputError
 from SynthGANLib.files import write_text
+from SynthGANLib.progress_line import ProgressLine, duration
 
 Picture = NDArray[np.uint8]
 """(rows, columns) grey or (rows, columns, 3) colour."""
@@ -151,15 +150,13 @@ class TensorBoardLog:
             print(said, file=self._stream, flush=True)
 
 
-class Narrator:
-    """Progress for people: one line rewritten in place on a terminal, else a plain line for each report."""
+class StepLine(ProgressLine):
+    """Shows how far a training is."""
 
     def __init__(self, stream: TextIO, steps: int, *, start: int = 0) -> None:
-        self._stream = stream
-        self._terminal = stream.isatty() and os.environ.get("TERM") != "dumb"
+        super().__init__(stream)
         self._steps, self._start = steps, start
         self._begun = time.monotonic()
-        self._width = 0
 
     def report(self, step: int, values: Mapping[str, float]) -> None:
         """The state after `step` steps."""
@@ -169,25 +166,7 @@ class Narrator:
         text = f"step {step} of {self._steps}: {numbers}"
         if done > 0:
             text += f"; {_pace(pace)}, {duration(pace * (self._steps - step))} left"
-        if self._terminal:
-            full = round(20 * step / self._steps)
-            columns = max(shutil.get_terminal_size().columns - 1, 20)
-            text = f"[{'#' * full}{'.' * (20 - full)}] {text}"[:columns]
-            print(text.ljust(min(self._width, columns)), end="\r", file=self._stream, flush=True)
-            self._width = len(text)
-        else:
-            print(text, file=self._stream, flush=True)
-
-    def say(self, sentence: str) -> None:
-        """A sentence on a line of its own."""
-        self.clear()
-        print(sentence, file=self._stream, flush=True)
-
-    def clear(self) -> None:
-        """Take the bar away."""
-        if self._width:
-            print(" " * self._width, end="\r", file=self._stream, flush=True)
-            self._width = 0
+        self.line(text, step / self._steps)
 
 
 def csv_until(path: Path, step: int) -> str:
@@ -211,14 +190,6 @@ def _until(path: Path, step: int) -> str:
     return "".join(kept)
 
 
-def duration(seconds: float) -> str:
-    """Seconds in words: "2 h 05 min", "3 min 20 s" or "7 s"."""
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes >= 60:
-        return f"{minutes // 60} h {minutes % 60:02d} min"
-    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
-
-
 def _pace(seconds: float) -> str:
     return f"{seconds:.2f} s a step" if seconds >= 0.2 else f"{1 / max(seconds, 1e-9):.0f} steps a second"
 
@@ -240,7 +211,7 @@ class Reports:
         self._loggers: list[Logger] = [] if quiet else [FileLog(run, stream, start=start)]
         if tensorboard and not quiet:
             self._loggers.append(TensorBoardLog(run, stream, start=start))
-        self._narrator = None if quiet else Narrator(stream, steps, start=start)
+        self._line = None if quiet else StepLine(stream, steps, start=start)
         self._sums: dict[str, Tensor] = {}
         self._counts: dict[str, int] = {}
 
@@ -252,8 +223,8 @@ class Reports:
     ) -> None:
         for logger in self._loggers:
             logger.close()
-        if self._narrator is not None:
-            self._narrator.clear()
+        if self._line is not None:
+            self._line.clear()
 
     def collect(self, values: Mapping[str, Tensor]) -> None:
         """Scalars of one turn, "turn/term"; they stay on the device until they are told."""
@@ -268,12 +239,12 @@ class Reports:
         self._sums, self._counts = {}, {}
         for logger in self._loggers:
             logger.scalars(step, {**means, **values})
-        if self._narrator is not None:
+        if self._line is not None:
             totals: dict[str, float] = {}
             for name, mean in means.items():
                 turn, _, term = name.partition("/")
                 totals[turn] = totals.get(turn, 0.0) + (mean if term != "norm" else 0.0)
-            self._narrator.report(step, totals)
+            self._line.report(step, totals)
 
     def validation(self, step: int, metrics: Mapping[str, float], text: str, pictures: Mapping[str, Picture]) -> None:
         """What a validation found."""
@@ -281,8 +252,8 @@ class Reports:
             logger.scalars(step, {f"validation/{name}": value for name, value in metrics.items()})
             for name, picture in pictures.items():
                 logger.picture(step, name, picture)
-        if self._narrator is not None:
-            self._narrator.say(f"validation after step {step}: {text}")
+        if self._line is not None:
+            self._line.say(f"validation after step {step}: {text}")
 
     def warn(self, step: int, sentence: str | None) -> None:
         """Tell a sentence, if there is one."""
@@ -290,5 +261,5 @@ class Reports:
             return
         for logger in self._loggers:
             logger.event(step, "warning", sentence)
-        if self._narrator is not None:
-            self._narrator.say(f"warning: {sentence}")
+        if self._line is not None:
+            self._line.say(f"warning: {sentence}")

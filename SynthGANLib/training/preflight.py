@@ -2,57 +2,41 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
 from typing import Protocol, TextIO
 
 from SynthGANLib.data.faults import Progress
 from SynthGANLib.data.pairs import PairReport
 from SynthGANLib.errors import InputError, SynthGANError
 from SynthGANLib.files import write_json
+from SynthGANLib.progress_line import ProgressLine
 from SynthGANLib.signals import stop_on_signals
 from SynthGANLib.training.distributed import World
 
 PAIRS = "pairs.json"
 
 
-class Counter:
-    """Lines such as "checking case 3 of 40": none in the first seconds, then one that is rewritten in place on a
-    terminal, else one now and then."""
+class Counter(ProgressLine):
+    """Lines such as "checking case 3 of 40": none in the first seconds, and without a terminal one now and then."""
 
     QUIET, SELDOM = 2.0, 10.0
     """Seconds before the first line, and between lines where there is no terminal."""
 
     def __init__(self, stream: TextIO, what: str) -> None:
-        self._stream, self._what = stream, what
-        self._terminal = stream.isatty() and os.environ.get("TERM") != "dumb"
+        super().__init__(stream)
+        self._what = what
         self._due = time.monotonic() + self.QUIET
-        self._width = 0
-
-    def __enter__(self) -> Counter:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._width:
-            print(" " * self._width, end="\r", file=self._stream, flush=True)
 
     def show(self, done: int, total: int) -> None:
         """`done` of `total` are finished."""
         now = time.monotonic()
         if now < self._due or done == total:
             return
-        text = f"{self._what} {done + 1} of {total}"
-        if self._terminal:
-            print(text.ljust(self._width), end="\r", file=self._stream, flush=True)
-            self._width = len(text)
-        else:
-            print(text, file=self._stream, flush=True)
+        self.line(f"{self._what} {done + 1} of {total}")
+        if not self.terminal:
             self._due = now + self.SELDOM
 
 

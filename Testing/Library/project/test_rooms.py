@@ -17,7 +17,8 @@ ROOT = Path(__file__).resolve().parents[3]
 LIBRARY = ROOT / "SynthGANLib"
 PACKAGES = sorted(path for path in LIBRARY.rglob("__init__.py"))
 TORCH_FREE = (
-    "errors", "files", "signals", "strict_json", "decoding", "lazy", "image", "io", "evaluation", "batch", "cli",
+    "errors", "files", "signals", "strict_json", "decoding", "lazy", "progress_line", "image", "io", "evaluation",
+    "batch", "cli",
     "jobs.run", "jobs.events", "inference.plan", "inference.estimate", "inference.fitness", "inference.progress",
     "inference.provenance", "model.card", "model.card_checks", "model.card_specs", "model.card_text",
     "model.catalogue", "model.folder", "model.archive", "model.download", "model.consent",
