@@ -102,7 +102,7 @@ class SynthGANWidget(SharedState, ScriptedLoadableModuleWidget, VTKObservationMi
         self.initializeParameterNode()
 
     def exit(self) -> None:
-        """Called each time the user opens a different module; a synthesis under way goes on."""
+        """Called each time the user opens a different module; a synthesis under way continues."""
         self.setParameterNode(None)
 
     def onReload(self) -> None:
@@ -213,7 +213,7 @@ class SynthGANLogic(ResultMethods, ScriptedLoadableModuleLogic):
         :param completedCallback: called with the run when it has ended in whatever way
         :param maskSegment: id of the segment of a segmentation; all of them together if empty
         :param roi: synthesize only this region; the result has the voxels of the input inside it
-        :param acceptUnfit: use a volume that says to be of another modality than the model takes
+        :param acceptUnfit: use a volume whose stated modality differs from the one the model takes
         :param seed: draws the image of a model that makes images from nothing
         :return: the result volume if `wait`, else the run, which has `state`, `error`, `resultNode` and `cancel()`
         :raises SynthesisError: with the cause and what to do; the scene is then as it was

@@ -73,7 +73,7 @@ def requirementsFile() -> Path:
 
 
 def missingPackages() -> list[str]:
-    """Names of the packages that still have to be installed; nothing is imported or started to find out."""
+    """Names of the packages that still have to be installed; nothing is imported or started for that."""
     importlib.invalidate_caches()
     missing = [] if _torchFound() else [TORCH]
     for line in requirementsFile().read_text(encoding="utf-8").splitlines():
@@ -159,7 +159,7 @@ def setWheelFolder(folder: str | None) -> None:
 
 @contextlib.contextmanager
 def _pipFrom(folder: str) -> Iterator[None]:
-    """pip takes packages from a folder of wheels and says no word to the network; "" leaves it as it is."""
+    """Let pip install from a folder of wheels without network access; "" changes nothing."""
     wanted = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": Path(folder).as_uri()} if folder else {}
     former = {name: os.environ.get(name) for name in wanted}
     os.environ.update(wanted)
@@ -231,7 +231,7 @@ def privateFolder() -> Path:
 
 
 def _torchFound() -> bool:
-    """Whether a PyTorch is installed, told from its metadata: importing it would take seconds."""
+    """Whether a PyTorch is installed, from its metadata, since importing it takes seconds."""
     return importlib.util.find_spec("torch") is not None and _satisfied("torch" + TORCH_REQUIREMENT)
 
 
@@ -239,7 +239,7 @@ def _satisfied(requirement: str) -> bool:
     try:
         from slicer.packaging import pip_check
     except ImportError:
-        # Without the application layer there is no installer either: being there is all that can be asked.
+        # Without the application layer there is no installer either: only the presence of the package is checked.
         name = re.split(r"[^A-Za-z0-9._-]", requirement)[0]
         return importlib.util.find_spec(name) is not None
     return pip_check(requirement)

@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
 
 class SynthesisError(RuntimeError):
-    """A synthesis that did not take place; the scene is as it was.
+    """A task that failed or was cancelled; the scene is unchanged.
 
-    `str(error)` reads as the panel shows it: the cause in one sentence, then what to do.
+    `str(error)` is the text that the panel shows: the cause in one sentence, then what to do.
 
     :ivar cause: what went wrong and where, one sentence
     :ivar nextStep: what to do about it, one sentence or empty
     :ivar kind: "input", "model", "unfit", "memory", "cancelled", "package", "process" or "result"
-    :ivar log: the last lines of the child process, for whoever looks into it
+    :ivar log: the last lines of the child process, for the details
     """
 
     def __init__(self, cause: str, nextStep: str = "", kind: str = "input", log: Sequence[str] = ()) -> None:

@@ -16,7 +16,7 @@ from SynthGANPanel.comparison.modes import Against, CompareMode
 from SynthGANPanel.framework import WithinRange, parameterNodeWrapper
 from SynthGANPanel.i18n import _
 
-# Older Slicers, which are to say that they are too old, have a Python that cannot evaluate `A | B`.
+# Older Slicers, which must be able to report that they are too old, have a Python that cannot evaluate `A | B`.
 ImageNode = Optional[Union[vtkMRMLScalarVolumeNode, vtkMRMLVectorVolumeNode]]  # noqa: UP007, UP045
 InputNode = Optional[  # noqa: UP045
     Union[vtkMRMLScalarVolumeNode, vtkMRMLVectorVolumeNode, vtkMRMLLabelMapVolumeNode]  # noqa: UP007
@@ -68,7 +68,7 @@ class SynthGANParameterNode:
     maskVolume - Optional: where the body is (not zero); found in the input if none is given.
     maskSegment - Id of the segment of a segmentation that is the body; "" for all of them.
     roi - Optional: the region that is synthesized; the whole input if none is given.
-    acceptUnfit - Use an input that says to be of another modality than the model's.
+    acceptUnfit - Use an input whose stated modality differs from the model's.
     seed - Draws the image of a model that needs no input.
     modelId - Id of the model in the catalogue.
     outputVolume - The volume the result is written to; a new one if none is chosen.

@@ -25,7 +25,7 @@ ROTATION_DEGREES = (20.0, -10.0, 35.0)
 
 
 def bundledModelsWork(test, logic):
-    """The bundled models are listed, none is refused, and each says what it does."""
+    """The bundled models are listed, none is refused, and each has a description."""
     entries = {entry.id: entry for entry in logic.models()}
     test.assertIn(MODEL, entries)
     test.assertIsNone(entries[MODEL].error)
@@ -91,7 +91,7 @@ def chosenOutputIsFilled(test, logic):
 
 
 def cancelChangesNothing(test, logic):
-    """A cancelled run says so, leaves the scene as it was and no temporary folder."""
+    """A cancelled run reports it, leaves the scene unchanged and no temporary folder."""
     cube = addCube("cube")
     if refusedForLackOfPackages(test, logic, cube):
         return
@@ -126,7 +126,7 @@ def failureChangesNothing(test, logic):
 
 
 def checksTellBeforeApply(test, logic):
-    """What a volume says about itself is compared with the model's card, and a wrong modality is refused."""
+    """The stated modality of a volume is compared with the model's card, and a wrong modality is refused."""
     card = request.findCard(MODEL)
     head = addHead()
     test.assertNotIn("unfit", {check.level for check in inputChecks.checks(head, card)})

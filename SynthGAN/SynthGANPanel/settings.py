@@ -52,19 +52,19 @@ def defaultMemoryLimitGb():
 
 
 def annotationShown():
-    """Whether views that show a synthetic volume say so."""
+    """Whether views that show a synthetic volume are annotated."""
     return str(value(ANNOTATION, "true")).lower() == "true"
 
 
 def startAnnotation():
-    """Mark the views that show a synthetic volume, where the settings say so."""
+    """Mark the views that show a synthetic volume, if the settings ask for it."""
     from SynthGANPanel.comparison import annotation
 
     annotation.start(annotationShown())
 
 
 def applyModelFolder():
-    """Let this process and its children look for the user's models where the settings say."""
+    """Set the user's model folder of this process and its children to the one in the settings."""
     folder = modelFolder()
     if folder:
         os.environ[SHELF] = folder

@@ -29,7 +29,7 @@ _running: weakref.WeakSet[Task] = weakref.WeakSet()
 
 
 class Task(abc.ABC):
-    """Base of everything that takes time. Create a task and `start()` it; where Qt runs, its timer then does the work.
+    """Base of all work that takes time. Create a task and `start()` it; where Qt runs, its timer then does the work.
     Elsewhere, or to wait for the end, call `poll()` or `wait()`. No thread is used (`runs.pipes` says why).
 
     A subclass does the work in `_work`, checks beforehand what can be checked in `_begin`, tidies up in `_cleanUp`,

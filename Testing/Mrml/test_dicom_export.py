@@ -173,7 +173,7 @@ def test_rounding_is_said(scene: Any, tmp_path: Path) -> None:
     assert any("rounded to whole HU" in note for note in record["notes"])
 
 
-@pytest.mark.parametrize(("value", "words"), [(40000.0, "40000 HU"), (np.nan, "no numbers"), (-np.inf, "no numbers")])
+@pytest.mark.parametrize(("value", "words"), [(40000.0, "40000 HU"), (np.nan, "not finite"), (-np.inf, "not finite")])
 def test_values_that_cannot_be_stored_are_refused(scene: Any, tmp_path: Path, value: float, words: str) -> None:
     values = values_for("CT", SHAPE)
     values[2, 3, 4] = value

@@ -209,10 +209,10 @@ def test_without_dicom_there_is_a_new_study(scene: Any, tmp_path: Path) -> None:
 def test_the_patient_is_said_once(scene: Any, source: Any, tmp_path: Path) -> None:
     node, lookup = source
     result = result_of(node, values_for("CT", SHAPE), "CT")
-    assert "who the patient is" in refusal(result, tmp_path / "a", lookup=lookup, patient={"name": "Somebody"})
+    assert "identifies the patient" in refusal(result, tmp_path / "a", lookup=lookup, patient={"name": "Somebody"})
     for patient in ({"name": "A=B"}, {"id": "a\\b"}, {"study": "x" * 65}, {"id": "a\nb"}):
-        assert "no DICOM text" in refusal(result, tmp_path / "a", newStudy=True, patient=patient)
-    assert "none of the patient's data" in refusal(result, tmp_path / "a", newStudy=True, patient={"age": "7"})
+        assert "not valid DICOM text" in refusal(result, tmp_path / "a", newStudy=True, patient=patient)
+    assert "not a patient field" in refusal(result, tmp_path / "a", newStudy=True, patient={"age": "7"})
 
 
 def test_a_source_that_is_gone_is_asked_for(scene: Any, source: Any, tmp_path: Path) -> None:

@@ -186,7 +186,7 @@ def test_nothing_is_overwritten_without_being_told(scene: Any, tmp_path: Path, s
 def test_paths_that_cannot_be_written_to(scene: Any, tmp_path: Path) -> None:
     node, _values = result(scene)
     assert "no folder" in refusal(node, tmp_path / "absent" / "ct.nrrd")
-    assert "no kind of file" in refusal(node, tmp_path / "ct.dcm")
+    assert "supported file type" in refusal(node, tmp_path / "ct.dcm")
     (tmp_path / "ct.nrrd").mkdir()
     assert "is a folder" in refusal(node, tmp_path / "ct.nrrd", overwrite=True)
     assert [path.name for path in tmp_path.iterdir()] == ["ct.nrrd"]

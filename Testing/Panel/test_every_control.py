@@ -81,7 +81,7 @@ def test_study_text_is_in_every_image_of_the_series(panel, result, folder):
 def test_study_text_that_dicom_cannot_hold_is_refused(panel, result, folder):
     pytest.importorskip("pydicom")
     panel.ui.exportStudyLineEdit.text = "one\\two"
-    assert "no DICOM text" in export(panel)
+    assert "not valid DICOM text" in export(panel)
     assert list(folder.iterdir()) == []
 
 

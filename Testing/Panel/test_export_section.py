@@ -199,7 +199,7 @@ def test_what_is_wrong_is_said_beside_the_button(panel, result):
     assert "There is no folder" in panel.export()
     panel.ui.exportFolderButton.directory = str(panel.folder)
     panel.ui.exportPatientIdLineEdit.text = "a\\b"
-    assert "no DICOM text" in panel.export()
+    assert "not valid DICOM text" in panel.export()
     assert list(panel.folder.iterdir()) == []
 
 
@@ -299,7 +299,7 @@ def test_a_database_that_refuses_leaves_the_files(panel, result, database):
     panel.ui.exportDatabaseCheckBox.click()
     told = panel.export()
     assert "Exported to" in told
-    assert "did not take it" in told
+    assert "did not accept it" in told
     assert (panel.folder / "sCT_ head").is_dir()
     database.isOpen = False
     panel.refresh()

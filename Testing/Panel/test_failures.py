@@ -24,7 +24,7 @@ FAULTS = {
     "wrongHash": "its checksum is not the one reported",
     "wrongGrid": "it does not lie on the input",
     "wrongShape": "it has another number of voxels than the input",
-    "notFinite": "it holds values that are no numbers",
+    "notFinite": "it holds values that are not finite",
     "noFile": "its file cannot be read",
 }
 

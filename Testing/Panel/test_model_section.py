@@ -141,7 +141,7 @@ def test_folder_is_installed_verified_and_deleted(panel, folder, answer):
     assert panel.ui.managerLabel.text.endswith(" kB.")
     panel.ui.verifyModelButton.click()
     assert done(panel).startswith("'tissue-again' ")
-    assert "is whole and computes what it should" in panel.ui.managerLabel.text
+    assert "is complete and computes the expected values" in panel.ui.managerLabel.text
     asked = answer(False)
     panel.ui.deleteModelButton.click()
     assert "'tissue-again'" in asked[0]

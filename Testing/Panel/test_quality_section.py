@@ -112,7 +112,7 @@ def test_nothing_to_measure_yet(panel):
 
 def test_without_a_reference_nothing_claims_accuracy(ready, worker):
     note = worker("good")
-    assert "nothing about accuracy" in ready.ui.measureButton.toolTip
+    assert "does not measure accuracy" in ready.ui.measureButton.toolTip
     ready.measure()
     job = json.loads(note.read_text(encoding="utf-8"))
     assert (job["job"], job["protocol"], "reference" in job) == ("measure", "auto", False)

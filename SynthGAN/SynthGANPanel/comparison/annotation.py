@@ -126,7 +126,7 @@ class Annotator:
             render()
 
     def onLayoutChanged(self, layout=None):
-        """The views are others now."""
+        """The layout has changed."""
         self.update()
 
     def cleanup(self):

@@ -1,6 +1,6 @@
 """A volume whose cells show one volume and another in turn, each as the views show it.
 
-Two modalities have no common unit, so what alternates is not values but their pictures: window, level and colours of
+Two modalities have no common unit, so the cells show pictures instead of values: window, level and colors of
 each volume's own display, made by Slicer's own display pipeline. The cells are cubes along the voxel axes.
 """
 
@@ -15,7 +15,7 @@ from SynthGANPanel.scene.resampling import Sampler, dimensions, slabs
 
 KIND = "checkerboard"
 OUTSIDE_COLOR = (60, 60, 90)
-"""Where a volume does not reach. No grey, hence no value of a windowed image."""
+"""Where a volume does not reach. No gray, hence no value of a windowed image."""
 
 
 def parity(counts, spacing, cellMm, firstSlice=0):
@@ -53,12 +53,12 @@ def steps(firstNode, secondNode, cellMm):
 
 
 class Picture:
-    """What a slice view makes of a volume's voxels: window, level, threshold and colours of its display node."""
+    """What a slice view makes of a volume's voxels: window, level, threshold and colors of its display node."""
 
     def __init__(self, node):
         if node.GetDisplayNode() is None:
             node.CreateDefaultDisplayNodes()
-        # A copy, as a slice view has one: the volume's own display node goes on showing the whole volume.
+        # A copy, as a slice view has one: the volume's own display node keeps showing the whole volume.
         self._display = getattr(slicer, node.GetDisplayNode().GetClassName())()
         self._display.CopyWithScene(node.GetDisplayNode())
         if self._display.IsA("vtkMRMLScalarVolumeDisplayNode"):
@@ -69,7 +69,7 @@ class Picture:
         self._isColor = node.GetImageData().GetNumberOfScalarComponents() >= 3
 
     def colors(self, voxels):
-        """Voxels (k, j, i) or (k, j, i, c), NaN outside, as (k, j, i, 3) colours of uint8."""
+        """Voxels (k, j, i) or (k, j, i, c), NaN outside, as (k, j, i, 3) colors of uint8."""
         shape = voxels.shape[:3]
         outside = np.isnan(voxels if voxels.ndim == 3 else voxels[..., 0])
         values = np.nan_to_num(voxels, nan=0.0)

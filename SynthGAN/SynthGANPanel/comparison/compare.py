@@ -3,7 +3,7 @@
 Only Slicer's own layouts are used, so that a scene saved in one opens anywhere. What the views showed, how they lay
 and how they were linked is kept with the layout node and put back. While volumes are compared their views form a
 group of their own: moving one moves the others of the group and no further ones. Only MRML nodes are written to,
-hence the same code runs with and without the application's windows; what goes on by itself (blinking, following the
+hence the same code runs with and without the application's windows; what runs by itself (blinking, following the
 mouse or a line) is in `liveComparison`.
 """
 
@@ -35,7 +35,7 @@ Choices = collections.namedtuple(
     defaults=(CompareMode.SIDE_BY_SIDE, Against.SOURCE, 0.5, 20.0, 0.0, None, True),
 )
 """How to compare: mode and volume to lay over (enums), part of the synthetic volume (0 to 1), side of the cells in
-mm, value at the ends of the colours (0: found), line of the profile (None: made), whether views share a crosshair."""
+mm, value at the ends of the colors (0: found), line of the profile (None: made), whether views share a crosshair."""
 Comparison = collections.namedtuple("Comparison", "mode against source result reference line crosshair")
 """What is compared at the moment; a node that was removed meanwhile is None."""
 Pane = collections.namedtuple("Pane", "view background foreground opacity orientation", defaults=(None, 0.0, "Axial"))

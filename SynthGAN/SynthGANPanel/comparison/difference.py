@@ -1,4 +1,4 @@
-"""The map of differences: synthetic minus real, in the unit of both, in diverging colours with a legend."""
+"""The map of differences: synthetic minus real, in the unit of both, in diverging colors with a legend."""
 
 import numpy as np
 import slicer
@@ -46,7 +46,7 @@ def obstacle(resultNode, sourceNode, referenceNode):
 def steps(resultNode, realNode, halfRange=0.0):
     """Make (or renew) the map of `resultNode` minus `realNode` on the grid of the result, in steps.
 
-    :param halfRange: value at the ends of the colours; 0 finds one that 99 % of the differences keep to
+    :param halfRange: value at the ends of the colors; 0 finds one that 99 % of the differences keep to
     Yields the fraction done; the scene is changed after the last step only. Returns the volume node, whose voxels
     are float32, NaN where `realNode` does not reach.
     """
@@ -89,7 +89,7 @@ def showLegend(scene):
 
 
 def colorNode(scene):
-    """The diverging colour table, made if there is none."""
+    """The diverging color table, made if there is none."""
     table = temporaryNodes.find(scene, KIND, "vtkMRMLColorTableNode")
     if table is not None:
         return table
@@ -131,7 +131,7 @@ def _display(node):
 
 
 def _addLegend(node):
-    """Slicer's colour legend, with the unit. Without the Colors module (the bare scene) there is none."""
+    """Slicer's color legend, with the unit. Without the Colors module (the bare scene) there is none."""
     if not node.GetScene().IsNodeClassRegistered("vtkMRMLColorLegendDisplayNode"):
         return
     legend = slicer.vtkSlicerColorLogic.AddDefaultColorLegendDisplayNode(node.GetDisplayNode())

@@ -71,9 +71,9 @@ def keepPlot(layout, state):
 
 
 def keepWindow(layout, state, name, volume):
-    """Keep how a volume is windowed, once per volume; `name` tells it from the others of the comparison."""
+    """Keep how a volume is windowed, once per volume; `name` is its role in the comparison."""
     display = volume.GetDisplayNode()
-    if name in state["windows"] or not hasattr(display, "GetWindow"):  # of colours there is none
+    if name in state["windows"] or not hasattr(display, "GetWindow"):  # of colors there is none
         return
     keepNode(layout, f"window.{name}", display)
     keepNode(layout, f"colors.{name}", display.GetColorNode())
@@ -100,7 +100,7 @@ def putBack(layout, state):
 
 
 def putLinksBack(layout, state):
-    """Put back how the views were linked, at the very end, and forget everything."""
+    """Restore the links of the views, at the very end, and remove what was kept."""
     for view, values in state["views"].items():
         views.putLinksBack(layout.GetScene(), view, values)
     forget(layout)

@@ -1,7 +1,7 @@
-"""What goes on by itself while volumes are compared: long steps, blinking, the mouse's patch, the moving line.
+"""What runs by itself while volumes are compared: long steps, blinking, the patch around the mouse, the profile line.
 
-It follows from what the scene says is compared, so it begins and ends with that, whoever asked for it: the panel, the
-Python console or a scene that was loaded. Without Qt there is no time to let pass; the work is then done at once.
+The comparison that the scene stores decides what runs, so the panel, the Python console and a loaded scene start and
+end it alike. Without Qt there is no event loop; the work is then done at once.
 """
 
 import slicer
@@ -24,7 +24,7 @@ _live = None
 
 
 def ofApplication():
-    """The one that follows the application's scene, for the panel and the Python console alike."""
+    """The instance for the application's scene, shared by the panel and the Python console."""
     global _live
     if _live is None:
         _live = LiveComparison(slicer.mrmlScene)
@@ -127,7 +127,7 @@ class LiveComparison:
                     self._observe(volume.GetDisplayNode(), event, lambda caller, event: self._later.start())
 
     def stop(self):
-        """End everything that goes on by itself; what the views show stays."""
+        """End everything that runs by itself; the views stay as they are."""
         self._cancelTask()
         self._release()
 

@@ -18,7 +18,7 @@ SAMPLES_PER_VOXEL = 2
 DISTANCE = "Distance"
 SCALED = " scaled"
 STYLES = {"Source": (0.45, 0.45, 0.45), "Synthetic": (0.90, 0.45, 0.0), "Reference": (0.0, 0.45, 0.70)}
-"""Columns of the table and their colours, which colour-blind people can tell apart."""
+"""Columns of the table and their colors, which color-blind people can tell apart."""
 
 
 def defaultLine(volume, plane):

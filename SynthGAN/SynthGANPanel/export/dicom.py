@@ -141,7 +141,7 @@ class DicomExport(ExportRun):
         return self.path
 
     def _liesOn(self, series: SourceSeries | None, own: Place) -> bool:
-        """Whether the result is where its source is, and the source where its files say."""
+        """Whether the result lies on its source, and the source where its DICOM files place it."""
         if series is None or self._sourceNode is None:
             return False
         source = exportRecord.ownPlaceOf(self._sourceNode)
@@ -168,7 +168,7 @@ class DicomExport(ExportRun):
         return hashes
 
     def _finish(self, shared: Dataset, stored: Stored, hashes: dict[str, str]) -> None:
-        """Put the record, then the folder in their places; both or none."""
+        """Rename the record, then the folder; both or neither."""
         record = exportRecord.recordOf(self._node, self._place, self._kind, self.notes)
         record["folder"], record["sha256"] = self.path.name, hashes
         record["stored"] = {"slope": stored.slope, "intercept": stored.intercept, "type": str(stored.dtype)}
@@ -176,7 +176,7 @@ class DicomExport(ExportRun):
             name: str(shared[name].value) for name in ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID")
         }
         exportRecord.writeRecord(self._part / "record", record)
-        checkFolder(self.path)  # somebody else may have been here in the meantime
+        checkFolder(self.path)  # another program may have written there in the meantime
         beside = exportRecord.recordPath(self.path)
         os.rename(self._part / "record", beside)
         placed = False
@@ -285,20 +285,20 @@ def checkPatient(patient: dict[str, str], fromDicom: bool) -> None:
     """
     if patient and fromDicom:
         raise SynthesisError(
-            _("The source was loaded from DICOM, which says who the patient is."),
+            _("The source was loaded from DICOM, which identifies the patient."),
             _("Leave the patient's data out, or export as a new study."),
         )
     labels = {"name": _("patient name"), "id": _("patient ID"), "study": _("study description")}
     for field, value in patient.items():
         if field not in PATIENT_FIELDS:
             raise SynthesisError(
-                _("'{field}' is none of the patient's data: {known}.").format(
+                _("'{field}' is not a patient field; choose from {known}.").format(
                     field=field, known=", ".join(PATIENT_FIELDS)
                 )
             )
         if len(value) > 64 or "\\" in value or not value.isprintable() or (field == "name" and "=" in value):
             raise SynthesisError(
-                _("The {entry} '{value}' is no DICOM text.").format(entry=labels[field], value=value),
+                _("The {entry} '{value}' is not valid DICOM text.").format(entry=labels[field], value=value),
                 _("Use at most 64 characters and no \\ or =."),
             )
 
@@ -342,7 +342,7 @@ def _scaled(generator: Generator[float, None, Outcome], start: float, share: flo
 
 
 def _ends(stored: Stored, extent: Extent) -> tuple[int, int]:
-    """The smallest and the largest stored number, told apart where all values are one."""
+    """The smallest and the largest stored number, made different where all values are equal."""
     ends = stored.encode(np.array([extent.low, extent.high]))
     low, high = int(ends[0]), int(ends[1])
     if low == high:
@@ -360,6 +360,6 @@ def _window(node: slicer.vtkMRMLNode, extent: Extent) -> tuple[float, float]:
 
 def _notImported(folder: Path) -> SynthesisError:
     return SynthesisError(
-        _("The series was exported but the DICOM database did not take it."),
+        _("The series was exported but the DICOM database did not accept it."),
         _("Import the folder '{folder}' in the DICOM module.").format(folder=folder),
     )

@@ -1,4 +1,4 @@
-"""What a derived CT, MR, PET or color image says of its values: the attributes of its kind (DICOM PS3.3).
+"""The attributes of derived CT, MR, PET and color images that depend on the modality (DICOM PS3.3).
 
 Each function completes a pydicom Dataset that holds the attributes of every kind already.
 """
@@ -68,7 +68,7 @@ def _ct(dataset: Dataset, description: Description, stored: Stored) -> None:
 def _mr(dataset: Dataset, description: Description, stored: Stored) -> None:
     """DICOM PS3.3 C.8.3.1. There was no pulse sequence, hence "research mode" without times.
 
-    The MR IOD knows no rescaling. Values that are not whole numbers need one: it is given as the standard's real
+    The MR IOD has no rescaling. Values that are not whole numbers need one: it is given as the standard's real
     world value mapping, and as the rescale slope that scanners write and readers apply.
     """
     dataset.ImageType = ["DERIVED", "SECONDARY", "OTHER"]
@@ -101,7 +101,7 @@ def _pet(dataset: Dataset, description: Description, stored: Stored) -> None:
     """
     dataset.ImageType = ["DERIVED", "PRIMARY"]
     position = str(dataset.get("PatientPosition") or "")
-    del dataset.PatientPosition  # said by codes instead
+    del dataset.PatientPosition  # replaced by coded entries
     dataset.PatientOrientationCodeSequence, dataset.PatientGantryRelationshipCodeSequence = _lying(position)
     dataset.Units = PET_UNITS.get(description.unit, "NONE")
     if description.unit == "SUVbw":

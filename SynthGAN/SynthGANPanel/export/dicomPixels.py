@@ -1,7 +1,7 @@
 """From physical values to the integers of a DICOM series, and the word SYNTHETIC drawn into them.
 
 A classic (single-frame) CT, MR or PET image stores 16-bit integers; value = slope * stored + intercept, with one
-slope and intercept for the whole series (DICOM PS3.3 C.11.1, C.8.9.4.1.5). What that loses is said in `note`.
+slope and intercept for the whole series (DICOM PS3.3 C.11.1, C.8.9.4.1.5). `note` states the loss of precision.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ LETTERS = {
 
 
 class Extent:
-    """What is known of the values of a series, slice by slice.
+    """The range of the values of a series, collected slice by slice.
 
     :ivar low: smallest value
     :ivar high: largest value
@@ -85,7 +85,7 @@ def storedFor(modality: str, extent: Extent, name: str) -> Stored:
     """
     if not extent.finite:
         raise SynthesisError(
-            _("'{name}' holds values that are no numbers (NaN or infinite).").format(name=name),
+            _("'{name}' holds values that are not finite (NaN or infinite).").format(name=name),
             _("Synthesize the volume again or repair it before exporting."),
         )
     return {"CT": _hounsfield, "MR": _signal, "PT": _activity, "RGB": _colors}[modality](extent, name)
@@ -107,7 +107,7 @@ def _hounsfield(extent: Extent, name: str) -> Stored:
 
 
 def _signal(extent: Extent, name: str) -> Stored:
-    """MR: whole numbers as they are; other values by a slope, of which the MR Image module itself knows nothing."""
+    """MR: whole numbers as they are; other values by a slope, which the MR Image module itself does not define."""
     limits = np.iinfo(np.int16 if extent.low < 0 else np.uint16)
     if extent.whole and limits.min <= extent.low and extent.high <= limits.max:
         return Stored(1.0, 0.0, "<i2" if extent.low < 0 else "<u2")

@@ -1,4 +1,4 @@
-"""The DICOM series that the source of a result was loaded from: who, when, and where each image lies.
+"""The DICOM series that the source of a result was loaded from: its header and the position of each image.
 
 Slicer keeps the instance UIDs of a loaded series with the volume node (attribute DICOM.instanceUIDs) and the files in
 its DICOM database. Only headers are read here.
@@ -117,7 +117,7 @@ def readSource(node: slicer.vtkMRMLNode, lookup: Lookup | None) -> Generator[flo
 
     :param lookup: function from an instance UID to a path, "" or None if there is no such file
     :return: the :class:`SourceSeries`, as the generator's value
-    :raises SynthesisError: if a file is missing or no DICOM; nothing is guessed then
+    :raises SynthesisError: if a file is missing or not DICOM
     """
     import pydicom
 

@@ -1,6 +1,6 @@
 """The attributes of a derived DICOM series, module by module of DICOM PS3.3.
 
-`series` makes what all images share, `image` what is one image's own. Nothing here knows the scene.
+`series` makes what all images share, `image` what is one image's own. This module does not access the scene.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ REQUIRED = ("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "Study
 
 @dataclass
 class Description:
-    """What the series says of itself.
+    """The description of the series.
 
     :ivar modality: "CT", "MR", "PT" or "RGB"
     :ivar unit: the library's unit of the values
@@ -115,7 +115,7 @@ class Layout:
         return known or self.place.spacing[2]
 
     def imagesFor(self, index: int) -> Sequence[SourceImage]:
-        """The images of the source that a slice came from; all where that cannot be told."""
+        """The images of the source that a slice came from; all where that is unknown."""
         if self.source is None:
             return []
         return self.source.touching(self.own.corners(self.shape, index)) if self.onSource else self.source.images
@@ -202,7 +202,7 @@ def write(dataset: Dataset, pixels: Array) -> bytes:
 def takeOver(dataset: Dataset, source: Dataset, keywords: Iterable[str]) -> None:
     """Copy attributes that the source has, text as text, so that it is written in the new character set."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # an odd value of the source stays what it is
+        warnings.simplefilter("ignore")  # an invalid value of the source is copied unchanged
         for keyword in keywords:
             if keyword in source:
                 dataset.add(_copied(source[keyword]))
@@ -231,7 +231,7 @@ def _copied(element: DataElement) -> DataElement:
 
 
 def _completeDeidentification(dataset: Dataset) -> None:
-    """An identity that was removed has to name the method, which not every source does."""
+    """A removed identity requires the method, which some sources lack."""
     for keyword in ("DeidentificationMethod", "DeidentificationMethodCodeSequence"):
         if keyword in dataset and not dataset.get(keyword):
             del dataset[keyword]

@@ -60,8 +60,8 @@ class FileExport(ExportRun):
         self._suffix = next((each for each in SUFFIXES if self.path.name.lower().endswith(each)), "")
         if not self._suffix:
             raise SynthesisError(
-                _("'{name}' names no kind of file that can be written.").format(name=self.path.name),
-                _("Let it end in {suffixes}.").format(suffixes=", ".join(SUFFIXES)),
+                _("'{name}' does not end in a supported file type.").format(name=self.path.name),
+                _("Use one of the endings {suffixes}.").format(suffixes=", ".join(SUFFIXES)),
             )
         self._kind = exportRecord.kindOf(self._node)
         self._place = exportRecord.placeOf(self._node)
@@ -115,7 +115,7 @@ class FileExport(ExportRun):
         record = exportRecord.recordOf(self._node, self._place, self._kind, self.notes)
         record["file"], record["sha256"] = self.path.name, digest.hexdigest()
         exportRecord.writeRecord(self._recordPart, record)
-        self._checkTarget()  # somebody else may have been here in the meantime
+        self._checkTarget()  # another program may have written there in the meantime
         os.replace(self._part, self.path)  # first: on Windows it fails if another program has the old file open
         os.replace(self._recordPart, self._beside)
         return self.path
@@ -146,7 +146,7 @@ def exportFile(node: slicer.vtkMRMLNode, path: str | Path, overwrite: bool = Fal
 def niftiHeader(array: Array, affine: Array, unit: str) -> bytes:
     """The 352 bytes before the voxels (z, y, x[, 3]) of a NIfTI-1 file; `affine` maps indices to LPS mm.
 
-    :raises SynthesisError: for voxels or extents that NIfTI-1 does not know
+    :raises SynthesisError: for voxel types or extents that NIfTI-1 does not support
     """
     code, bits = _niftiType(array)
     extents = array.shape[2::-1]

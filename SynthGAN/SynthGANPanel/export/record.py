@@ -1,4 +1,4 @@
-"""What every kind of export needs to know of a result: where it lies, what its numbers are, where it came from."""
+"""What all exports need of a result: its position, the unit of its values, and its provenance."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 FORMAT = "SynthGAN export record, version 1"
 MODALITIES = {"HU": "CT", "SUVbw": "PT", "1": "MR", "RGB": "RGB"}
-"""What a volume is, by its unit, where no model card says more."""
+"""Modality by unit, where no model card is available."""
 UNFIT_FOR_NAMES = re.compile(r'[\x00-\x1f<>:"/\\|?*]')
 SAME_GRID = 1e-4
 """Part of a voxel."""
@@ -77,9 +77,9 @@ class Place:
 
 
 def checkResult(node: slicer.vtkMRMLNode | None) -> None:
-    """Refuse what was not synthesized here: the marks of a synthetic image must not lie.
+    """Refuse what was not synthesized here: only synthetic images may be marked as synthetic.
 
-    :raises SynthesisError: naming the node and the cure
+    :raises SynthesisError: naming the node and what to do
     """
     if node is None:
         raise SynthesisError(_("There is no result to export."), _("Synthesize a volume first."))
@@ -102,7 +102,7 @@ def attributesOf(node: slicer.vtkMRMLNode) -> dict[str, Any]:
 
 def sourceOf(node: slicer.vtkMRMLNode) -> slicer.vtkMRMLVolumeNode | None:
     """The volume that a result was made from, None if it is not in the scene any more."""
-    if node.GetScene() is None:  # it was removed while it is being exported
+    if node.GetScene() is None:  # it was removed during the export
         return None
     known = nodes.sourceOf(node)
     found = node.GetScene().GetNodeByID(node.GetAttribute(nodes.ATTRIBUTE_PREFIX + "InputNodeID") or "")
@@ -114,14 +114,14 @@ def sourceOf(node: slicer.vtkMRMLNode) -> slicer.vtkMRMLVolumeNode | None:
 
 
 def hasNoSource(node: slicer.vtkMRMLNode) -> bool:
-    """Whether a result was made from nothing but a seed."""
+    """Whether a result was made from a seed only."""
     return not node.GetAttribute(nodes.ATTRIBUTE_PREFIX + "InputNodeID")
 
 
 def kindOf(node: slicer.vtkMRMLNode) -> Kind:
     """What the result is: by its model's card if the model is installed, else by the coded unit of the node.
 
-    :raises SynthesisError: if neither tells
+    :raises SynthesisError: if neither is available
     """
     from SynthGANPanel.runs import request
 
@@ -133,7 +133,7 @@ def kindOf(node: slicer.vtkMRMLNode) -> Kind:
         unit = nodes.unitOf(node)  # a model that is not installed any more, or one given by its folder
     if unit is None:
         raise SynthesisError(
-            _("It is not known what the numbers of '{name}' are.").format(name=node.GetName()),
+            _("The unit of the values of '{name}' is unknown.").format(name=node.GetName()),
             _("Install its model '{model}' again.").format(model=record["ModelId"]),
         )
     return Kind(MODALITIES[unit], unit)
@@ -147,7 +147,7 @@ def placeOf(node: slicer.vtkMRMLNode) -> Place:
     toWorld = nodes.linearBetween(
         node,
         None,
-        _("'{name}' is under a transform that is not linear, so its slices are no planes."),
+        _("'{name}' is under a transform that is not linear, so its slices are not planes."),
         _("Resample it to an even grid, or take it out of the transform."),
     )
     affine = nodes.RAS_TO_LPS @ toWorld @ nodes.ijkToRAS(node)
@@ -160,17 +160,17 @@ def ownPlaceOf(node: slicer.vtkMRMLNode) -> Place:
 
 
 def checkRightAngles(node: slicer.vtkMRMLNode, place: Place, kind: str) -> None:
-    """Refuse a sheared grid where the kind of file cannot say it.
+    """Refuse a sheared grid where the file format cannot store it.
 
     :param kind: the kind of file, as the message calls it
-    :raises SynthesisError: naming the node and the cure
+    :raises SynthesisError: naming the node and what to do
     """
     environment.useLibrary()
     from SynthGANLib.image.grid import Grid
 
     if not Grid((1, 1, 1), place.affine).orthogonal:
         raise SynthesisError(
-            _("The axes of '{name}' are not at right angles, which {kind} cannot say.").format(
+            _("The axes of '{name}' are not at right angles, which {kind} cannot store.").format(
                 name=node.GetName(), kind=kind
             ),
             _("Export it as NRRD, or resample it to right angles."),

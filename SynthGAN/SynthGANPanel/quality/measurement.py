@@ -1,7 +1,7 @@
 """How good a result is: measured in the child process, kept as a table and plots beside the result.
 
 With a reference (a real image of the same modality, on any grid and under any linear transform): the library's
-metrics, per tissue. Without one: what can be said all the same, labeled as no measure of accuracy.
+metrics, per tissue. Without one: what can be measured all the same, labeled as no measure of accuracy.
 """
 
 import json
@@ -111,7 +111,7 @@ class Measurement(ChildRun):
         stages = {
             "start": _("Starting"),
             "cancel": _("Cancelling"),
-            "align": _("Bringing the reference to the result"),
+            "align": _("Resampling the reference"),
             "measure": _("Measuring"),
             "tissues": _("Measuring tissues"),
             "agreement": _("Measuring agreement"),
@@ -125,7 +125,7 @@ class Measurement(ChildRun):
     def _store(self, done):
         try:
             unchanged = self._before == self._state()
-        except SynthesisError:  # a transform that is not linear came in between
+        except SynthesisError:  # a transform that is not linear was added
             unchanged = False
         if not unchanged:
             raise SynthesisError(

@@ -7,7 +7,7 @@ from SynthGANPanel.scene import nodes
 
 KIND = nodes.ATTRIBUTE_PREFIX + "Quality"
 OWN_ID = nodes.ATTRIBUTE_PREFIX + "QualityNodeID"
-"""The node's own id. A copy that the user made carries the id of the original, which tells the two apart."""
+"""The node's own id. A copy that the user made carries the id of the original, which distinguishes the two."""
 RESULT_ROLE = "synthganMeasuredResult"
 
 

@@ -35,7 +35,7 @@ def fill(made, found, names):
 
 
 def unitText(unit):
-    """What an axis says of a unit."""
+    """The label of an axis for a unit."""
     return {"1": _("arbitrary units"), "RGB": _("color value")}.get(unit, unit)
 
 

@@ -67,7 +67,7 @@ def rowsOf(table):
 
 
 def summary(table):
-    """What a table says, in Markdown for a narrow panel."""
+    """The summary of a table, in Markdown for a narrow panel."""
     rows = rowsOf(table)
     accuracy = [row for row in rows if row["Kind"] == ACCURACY]
     parts = []

@@ -48,7 +48,7 @@ class ChildRun(Task):
 
     def poll(self, timeout: float = 0.0) -> bool:
         """As of a task; a run whose nodes were removed is cancelled."""
-        reason = self._lostNodes() if self.running else ""
+        reason = self._lostNodes() if self.running and not self._polling else ""
         if reason:
             self.cancel(reason)
         return super().poll(timeout)
@@ -73,18 +73,18 @@ class ChildRun(Task):
 
     @abc.abstractmethod
     def _store(self, done: Event) -> Any:
-        """Put what the worker's closing event tells into the scene and return it; a SynthesisError refuses it."""
+        """Store the outcome of the worker's closing event in the scene and return it; a SynthesisError refuses it."""
 
     def _lostNodes(self) -> str:
-        """Why the run makes no sense any more, "" while it does."""
+        """Why the run is to be cancelled (a node was removed), "" otherwise."""
         return ""
 
     def _describe(self, event: Event) -> str:
-        """One line for a `stage` or `progress` event; the stages "start", "cancel" and "done" are this class's own."""
+        """One line for a `stage` or `progress` event; this class adds the stages "start", "cancel" and "done"."""
         return describeProgress(event)
 
     def _take(self, event: Event) -> None:
-        """Keep what an event of the worker tells."""
+        """Store the content of an event of the worker."""
         kind = event["event"]
         if kind in ("stage", "progress"):
             fraction = event.get("fraction")

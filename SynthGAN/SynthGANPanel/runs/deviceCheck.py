@@ -1,4 +1,4 @@
-"""What this machine computes on: a real kernel on every device, in the child process; told in words."""
+"""The check of the computing devices: a real kernel on every device, in the child process, and its report."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class DeviceCheck(ChildRun):
 
 
 def describe(outcome: Event) -> list[str]:
-    """One line a device: name, memory, and whether it works or what to do."""
+    """One line for each device: name, memory, and whether it works or what to do."""
     lines = []
     for entry in outcome.get("devices", []):
         name = " ".join(filter(None, (str(entry["device"]), str(entry["name"]))))
@@ -65,7 +65,7 @@ def memoryText(entry: Any) -> str:
 
 
 def report(outcome: Event) -> str:
-    """The whole outcome as text to be sent to whoever helps."""
+    """The whole outcome as text for a support request."""
     cuda = outcome.get("cuda") or "without CUDA"
     head = f"{outcome.get('system', '')}; PyTorch {outcome.get('torch', '')} ({cuda})"
     return "\n".join([head, *describe(outcome)])

@@ -1,4 +1,4 @@
-"""How long a synthesis will take and how much memory, in one line, before Apply."""
+"""The estimated time and memory of a synthesis, in one line, before Apply."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def describe(
     roiNode: slicer.vtkMRMLMarkupsROINode | None = None,
     frames: int = 1,
 ) -> str:
-    """One line about a synthesis, or why it cannot fit; "" where there is nothing to be told.
+    """One line about a synthesis, or why it cannot fit; "" where nothing is known.
 
-    Quick enough to be asked at every change of a choice: nothing is imported or computed but a plan of the tiles.
+    Fast enough for every change of a choice: only the plan of tiles is computed, and nothing heavy is imported.
 
     :param inputNode: volume to synthesize from, or None
     :param card: the model's card, or None
@@ -48,7 +48,7 @@ def describe(
             grid = Grid(tuple(part.stop - part.start for part in voxels), regions.shifted(grid.affine, voxels))
         found = estimate_run(card, grid, device, memory=round(memoryLimitGb * 2**30) or None)
     except SynthesisError:
-        return ""  # what is wrong with the input is told where it is chosen
+        return ""  # an error of the input is shown where it is chosen
     except SynthGANError as error:
         return f"{error} {error.next_step}".strip()
     if found.seconds is None:

@@ -1,4 +1,4 @@
-"""Installing, verifying and deleting models; what takes time runs in the child process."""
+"""Installing, verifying and deleting models; the child process does what takes time."""
 
 from __future__ import annotations
 

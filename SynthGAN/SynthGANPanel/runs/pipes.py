@@ -1,7 +1,7 @@
-"""What a child process says, read without waiting and without a thread.
+"""The output of a child process, read without waiting and without a thread.
 
-A thread of Python in the application is dangerous even where it only reads: the garbage collection runs in whichever
-thread allocates, and a widget or node of the scene destroyed in another thread than its own crashes the application.
+A Python thread in the application is dangerous even if it only reads: garbage collection runs in whichever thread
+allocates, and the application crashes if another thread than the main one destroys a widget or node.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import IO
 
 LONGEST_LINE = 1 << 20
 MOST_PER_READ = 1 << 22
-"""A child that talks without end must not keep the application from its other work."""
+"""A child that writes without end must not block the application."""
 _PIECE = 1 << 16
 
 
@@ -52,7 +52,7 @@ class LineReader:
         self._stream.close()
 
     def _piece(self) -> bytes | None:
-        """Bytes that lie ready, none at the end of the pipe, None where nothing lies ready."""
+        """Available bytes, none at the end of the pipe, None where no bytes are available."""
         descriptor = self._stream.fileno()
         if sys.platform == "win32":
             return _pieceOnWindows(descriptor)
@@ -65,7 +65,7 @@ class LineReader:
 if sys.platform == "win32":
 
     def _pieceOnWindows(descriptor: int) -> bytes | None:
-        # Pipes there know no reading without waiting; they tell how much lies ready.
+        # Windows has no non-blocking read of pipes, but reports how many bytes are available.
         import _winapi
         import msvcrt
 

@@ -1,7 +1,7 @@
-"""Volumes as raw NRRD files for the child process: every value as it is, at the speed of the disk.
+"""Volumes as raw NRRD files for the child process: the values unchanged, at the speed of the disk.
 
-The library's own writer rounds HU, refuses broken values and compresses, as fits a file that is kept. These files
-live for one run, and judging the values is the worker's task.
+The library's own writer rounds HU, refuses values that are not finite and compresses, in one call that stalls the
+application. These files exist for one run only, and the worker checks the values.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ PIECE_BYTES = 1 << 22
 def write(volume: Volume, path: Path) -> None:
     """Write a library volume: (z, y, x[, c]) with its affine to LPS mm.
 
-    :raises SynthesisError: if the disk refuses or the voxel type is none of NRRD's
+    :raises SynthesisError: if the disk refuses or NRRD does not support the voxel type
     """
     for _piece in pieces(volume, path):
         pass
 
 
 def pieces(volume: Volume, path: Path) -> Generator[None, None, None]:
-    """Write a library volume as `write` does, a few slices at each `next`: a large one takes seconds.
+    """Write a library volume as `write` does, a few slices at each `next`, since a large one takes seconds.
 
     :raises SynthesisError: as `write`
     """
@@ -76,7 +76,7 @@ def nrrdHeader(array: Array, affine: Array, encoding: str = "raw", pairs: Iterab
     :param encoding: of the voxels, "raw" or "gzip"
     :param pairs: (key, value) texts that readers keep
     :return: bytes
-    :raises SynthesisError: for voxels that NRRD does not know
+    :raises SynthesisError: if NRRD does not support the voxel type
     """
     kind = array.dtype.str[1:]
     if kind not in TYPES:

@@ -1,4 +1,4 @@
-"""What is to be synthesized, taken from nodes: checked, written to files for the child process, stored again."""
+"""A synthesis request: nodes and choices are checked, written to files for the child process, and the result stored."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 class Request:
     """One synthesis's choices and nodes.
 
-    :ivar inputNode: volume to synthesize from; None for a model that starts from nothing
+    :ivar inputNode: volume to synthesize from; None for a model that needs no input
     :ivar model: id, `id@version` or path of a model
     :ivar maskNode: volume (not zero where the body is) or segmentation; None lets the body be found
     :ivar maskSegment: id of the segment of a segmentation; "" takes all of them
@@ -36,8 +36,8 @@ class Request:
     :ivar device: "auto", "cpu", "cuda", "cuda:1" or "mps"
     :ivar memoryLimitGb: 0 is as much as is free
     :ivar outputNode: volume to write the result to; None makes a new one
-    :ivar acceptUnfit: use an input that says to be of another modality than the model's
-    :ivar seed: draws the image of a model that starts from nothing
+    :ivar acceptUnfit: use an input whose stated modality differs from the model's
+    :ivar seed: seed of a model that needs no input
     :ivar card: the model's card, after `check`
     """
 
@@ -82,7 +82,7 @@ class Request:
         environment.checkPackages(_("SynthGAN needs {names}, which Slicer does not have yet."))
         self.card = findCard(self.model)
         if self.inputNode is None and not needsNoInput(self.card):
-            nodes.checkInput(None)  # says what to choose
+            nodes.checkInput(None)  # raises an error that names the choice
         nodes.checkOutput(self.outputNode, self.inputNode, self.maskNode, colors=self.card.target.channels > 1)
 
     def prepare(self, folder: Path) -> Prepared:
@@ -127,7 +127,7 @@ class Request:
         return _("{input}: {model}").format(input=name, model=self.model)
 
     def lostNodes(self) -> str:
-        """Why the synthesis makes no sense any more, "" while it does."""
+        """Why the synthesis is to be cancelled (a node was removed), "" otherwise."""
         if self.inputNode is not None and self.inputNode.GetScene() is None:
             return _("The synthesis was cancelled because the input volume was removed.")
         if self.outputNode is not None and self.outputNode.GetScene() is None:
@@ -161,7 +161,7 @@ class Request:
         return nodes.storeResult(self.inputNode, self.outputNode, array, self.card, record, ijkToRAS)
 
     def _checkArguments(self) -> None:
-        """Refuse what is not even of the right kind: the panel offers no such thing, the Python console does."""
+        """Refuse arguments of the wrong type, which only scripts can pass."""
         given = {
             "inputVolume": self.inputNode, "mask": self.maskNode, "roi": self.roiNode, "outputVolume": self.outputNode
         }  # fmt: skip
@@ -235,7 +235,7 @@ def noiseVolume(card: Card, seed: int) -> Volume:
 
 
 def findCard(model: str) -> Card:
-    """The card of a model given by id, `id@version` or path.
+    """Read the card of a model given by id, `id@version` or path.
 
     :raises SynthesisError: if there is none or it is refused
     """

@@ -1,4 +1,4 @@
-"""Several runs, one after another: each is checked when its turn comes, and one that fails does not stop the rest."""
+"""Several runs, one after another: each is checked when it starts, and one that fails does not stop the others."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class RunQueue:
-    """Runs in the order they were added; the first that waits is started when the one before has ended.
+    """Runs in the order they were added; the first that waits is started when the previous one has ended.
 
     :ivar runs: all runs since the queue was last empty, ended ones too; see :class:`task.Task`
     :ivar current: the run under way, None while none is
@@ -64,11 +64,11 @@ class RunQueue:
             self.current.cancel()
 
     def clear(self) -> None:
-        """Forget the runs that wait."""
+        """Remove the runs that wait."""
         self.runs = [run for run in self.runs if run.state != "new"]
 
     def stop(self, reason: str | None = None) -> None:
-        """Forget what waits and end the run under way before returning."""
+        """Remove the waiting runs and end the present one before returning."""
         self.clear()
         if self.current is not None:
             self.current.stop(reason)
@@ -93,7 +93,7 @@ class RunQueue:
             try:
                 self._start(following)
                 self._startedCallback()
-            except SynthesisError:  # told as the end of this run; the next has its turn
+            except SynthesisError:  # reported as the end of this run; the next one starts
                 self._endedCallback(following)
 
 

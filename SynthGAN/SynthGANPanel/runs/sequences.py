@@ -54,7 +54,7 @@ class FrameRequest(Request):
         return self._proxyNode
 
     def lostNodes(self) -> str:
-        """A frame lives in its sequence; what may go is the volume that shows it."""
+        """A frame belongs to its sequence; only the volume that shows it can be removed."""
         if self._proxyNode.GetScene() is None:
             return _("The synthesis was cancelled because the input volume was removed.")
         return ""
@@ -70,7 +70,7 @@ class SequenceSynthesis(Task):
     """One run over all frames; see :class:`task.Task` for its life. Nothing is stored before the last frame.
 
     :ivar resultNode: the volume that shows the new sequence, once `state` is "done"
-    :ivar warnings: what the library remarked on all frames, each once
+    :ivar warnings: warnings of the library on all frames, without repetition
     """
 
     INTERVAL_MILLISECONDS = Synthesis.INTERVAL_MILLISECONDS
@@ -121,7 +121,7 @@ class SequenceSynthesis(Task):
 
     def _begin(self) -> None:
         if self.inputNode is None:
-            nodes.checkInput(None)  # says what to choose
+            nodes.checkInput(None)  # raises an error that names the choice
         if self._sequence is None:
             raise SynthesisError(
                 _("'{name}' is not a frame of a sequence.").format(name=self.inputNode.GetName()),
@@ -171,7 +171,7 @@ class SequenceSynthesis(Task):
         for index, result in enumerate(self._results):
             value = self._sequence.GetNthIndexValue(index)
             sequence.SetDataNodeAtValue(result, value)
-            nodes.setQuantity(sequence.GetDataNodeAtValue(value), card.target)  # a copy of a node leaves it out
+            nodes.setQuantity(sequence.GetDataNodeAtValue(value), card.target)  # copying a node drops it
         shown = scene.AddNewNodeByClass(self._results[0].GetClassName(), sequence.GetName())
         shown.CopyContent(self._results[0])
         shown.SetAndObserveTransformNodeID(self.inputNode.GetTransformNodeID())

@@ -1,7 +1,7 @@
 """One synthesis, from the input node to the result node.
 
 A run moves through: inputs checked, written to a private folder, child process at work, result read and verified,
-node stored. Until the last step the scene is only read; a run that fails or is cancelled leaves it as it was.
+node stored. Until the last step the scene is only read, so a run that fails or is cancelled does not change it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Synthesis(ChildRun):
 
     :ivar request: what is synthesized
     :ivar resultNode: the result once `state` is "done"
-    :ivar warnings: what the library remarked, in order
+    :ivar warnings: warnings of the library, in order
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class Synthesis(ChildRun):
 
     @property
     def inputNode(self) -> slicer.vtkMRMLVolumeNode | None:
-        """The input volume, None for a model that starts from nothing."""
+        """The input volume, None for a model that needs no input."""
         return self.request.inputNode
 
     @property

@@ -1,4 +1,4 @@
-"""What a child process left: believed only after its hash, grid and values were compared with what they must be."""
+"""The result file of a child process: accepted only after its hash, grid and values were verified."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def verifiedArray(path: Path, done: Event, card: Card, grid: Grid, log: Sequence
     """The voxels (z, y, x[, 3]) of a result file.
 
     :param done: the worker's closing event
-    :param card: of the model; `grid`: that the result must have; `log`: the process's last words, for the error
-    :raises SynthesisError: saying what is not as it must be
+    :param card: of the model; `grid`: that the result must have; `log`: the process's last lines, for the error
+    :raises SynthesisError: naming what is wrong
     """
     from SynthGANLib.errors import SynthGANError
     from SynthGANLib.files import sha256_of
@@ -53,5 +53,5 @@ def verifiedArray(path: Path, done: Event, card: Card, grid: Grid, log: Sequence
     if (volume.array.ndim == 4) != (card.target.channels > 1):
         raise refused(_("it has another number of channels than the model's card says"))
     if not np.isfinite(volume.array).all():
-        raise refused(_("it holds values that are no numbers"))
+        raise refused(_("it holds values that are not finite"))
     return volume.array

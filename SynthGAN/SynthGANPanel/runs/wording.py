@@ -1,4 +1,4 @@
-"""What the panel says: progress, times and the ways a child process can end, in words."""
+"""Texts of the panel: progress, durations and the ways a child process can end."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def withPercent(text: str, event: Event) -> str:
 
 
 def describeSeconds(seconds: float) -> str:
-    """A duration in the unit a person would use."""
+    """A duration in seconds or minutes."""
     if seconds < 60:
         return _("{count} s").format(count=max(1, round(seconds)))
     return _("{count} min").format(count=round(seconds / 60))
@@ -44,12 +44,12 @@ def afterSuccess(run: Synthesis | SequenceSynthesis) -> str:
     assert run.resultNode is not None  # since the run is done
     text = _("Created '{name}' in {time}.").format(name=run.resultNode.GetName(), time=describeSeconds(run.seconds))
     if run.warnings:
-        text += " " + _("The synthesis remarked: {remark}").format(remark=" ".join(run.warnings))
+        text += " " + _("Warnings: {remark}").format(remark=" ".join(run.warnings))
     return text
 
 
 def askToInstall(missing: Sequence[str], size: str) -> str:
-    """What is missing and what fetching it means; "" if nothing is."""
+    """The packages that are missing and their download size; "" if none is."""
     if not missing:
         return ""
     return _("Still to be installed: {names} (download: {size}).").format(names=", ".join(missing), size=size)
@@ -73,7 +73,7 @@ def afterExit(exitCode: int | None, event: Event | None, log: Sequence[str]) -> 
         )
     else:
         cause = _("The process crashed (exit code {code}).").format(code=exitCode)
-    return SynthesisError(cause, _("See Details for its last words, and try again."), "process", log)
+    return SynthesisError(cause, _("See Details for its last output, and try again."), "process", log)
 
 
 def _stage(name: str) -> str:

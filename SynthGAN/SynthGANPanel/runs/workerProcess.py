@@ -1,10 +1,10 @@
-"""The child process that does the work: one JSON job in, JSON lines out, stopped whatever happens.
+"""The child process that does the work: one JSON job in, JSON lines out, stopped in every case.
 
 Why not `slicer.util.launchConsoleProcess(..., blocking=False)`: as of Slicer 5.12 it opens no pipe for standard
 input (the child inherits Slicer's own, if it has one) and merges standard error into standard output. The worker
 takes its job and the cancel request on standard input and, above all, ends when that pipe closes, which the
 operating system does even if Slicer crashes. So the process is started here, with a hidden console and one pipe more,
-and read by the main thread's timer without waiting (`pipes` says why not by a thread). `PythonSlicer` is a launcher
+and read by the main thread's timer without waiting (`pipes` explains why not by a thread). `PythonSlicer` is a launcher
 whose child does the work; it hands the pipes through, but ending it alone would leave that child: hence the process
 group.
 """
@@ -28,15 +28,15 @@ from SynthGANPanel.i18n import _
 from SynthGANPanel.runs.pipes import LineReader
 
 TERMINATE_AFTER_SECONDS = 3.0
-"""A worker answers a cancel request within one tile; one that does not within this time is terminated. It only
-ever writes to its private folder, so nothing is lost by that."""
+"""A worker reacts to a cancel request within one tile; one that does not do so within this time is terminated. It
+writes to its private folder only, so nothing is lost."""
 KILL_AFTER_SECONDS = 5.0
 LOG_LINES = 500
 Event = dict[str, Any]
 """A JSON object that the child process reads or writes."""
 CANCEL = b'{"cancel": true}\n'
 LOOK_SECONDS = 0.01
-"""How often it is looked whether a process that shall end has ended."""
+"""Interval at which `stop` checks whether the process has ended."""
 
 
 class WorkerProcess:
@@ -52,7 +52,7 @@ class WorkerProcess:
         self.log: collections.deque[str] = collections.deque(maxlen=LOG_LINES)
         self.exitCode: int | None = None
         self._cancelledAt: float | None = None
-        encoded = _encoded(job)  # before the process is there: what cannot be told starts none
+        encoded = _encoded(job)  # before the process starts: a job that cannot be encoded starts none
         try:
             self._process = subprocess.Popen(
                 [str(part) for part in command], env=environment, cwd=str(folder), **_popenOptions()
@@ -78,14 +78,14 @@ class WorkerProcess:
     def poll(self) -> list[Event]:
         """Events (JSON objects) that arrived since the last call.
 
-        Sets `exitCode` when the process has ended and everything it said was returned.
+        Sets `exitCode` when the process has ended and all its output was returned.
         """
         self._escalate()
         if not self.running:
             return []
-        code = self._process.poll()  # asked first: what is read then holds all that was said before the end
+        code = self._process.poll()  # polled first, so that the next read returns all output before the exit
         if code is not None:
-            self._kill()  # whatever the child may have left behind
+            self._kill()  # including processes that the child started
         events, silent = self._read()
         if code is not None and silent:
             self._end(code)
@@ -106,7 +106,7 @@ class WorkerProcess:
                 end()
             deadline = time.monotonic() + patience
             while self._process.poll() is None and time.monotonic() < deadline:
-                self._read()  # a child that waits for room in a pipe does not hear that it shall end
+                self._read()  # a child that blocks on a full pipe does not read the cancel request
                 time.sleep(LOOK_SECONDS)
             if self._process.poll() is not None:
                 break
@@ -125,7 +125,7 @@ class WorkerProcess:
             self._terminate()
 
     def _send(self, encoded: bytes) -> None:
-        # A worker that is gone already says so by its exit code.
+        # The exit code reports a worker that has already ended.
         with contextlib.suppress(OSError, ValueError):
             self._input.write(encoded)
             self._input.flush()
@@ -136,7 +136,7 @@ class WorkerProcess:
 
     def _terminate(self) -> None:
         if sys.platform == "win32":
-            self._kill()  # Windows has no request to end that a console process would hear
+            self._kill()  # Windows cannot ask a console process to end
         else:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGTERM)
@@ -151,7 +151,7 @@ class WorkerProcess:
                 os.killpg(self._process.pid, signal.SIGKILL)
 
     def _read(self) -> tuple[list[Event], bool]:
-        """The events that have arrived, and whether the process was silent; other lines go to the log."""
+        """The events that have arrived, and whether there was no output; other lines go to the log."""
         lines, words = self._output.lines(), self._errors.lines()
         self.log.extend(words)
         events = []

@@ -1,4 +1,4 @@
-"""What a volume node is, as far as it says so, and whether that fits a model."""
+"""The modality, contrast and values that a volume node states, and whether they fit a model."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ TAGS = {
 
 
 def modalityOf(node: slicer.vtkMRMLNode) -> str:
-    """The DICOM code of a node's modality (MR, CT, PT, ...), "" where nothing says it.
+    """The DICOM code of a node's modality (MR, CT, PT, ...), "" where it is unknown.
 
-    Told, in this order, by the DICOM file it came from, the subject hierarchy and the coded quantity of its voxels.
+    Sources, in this order: the DICOM file it came from, the subject hierarchy, the coded quantity of its voxels.
     """
     code = _tag(node, "modality") or _hierarchyAttribute(node, "DICOM.Modality")
     if code:
@@ -53,7 +53,7 @@ def sequenceOf(node: slicer.vtkMRMLNode) -> str:
 
 
 def labels(node: slicer.vtkMRMLNode | None) -> dict[str, Any]:
-    """The fields of a job that say what its input is."""
+    """The fields of a job that describe its input."""
     if node is None:
         return {"input_unit": "1", "input_modality": NOISE, "input_sequence": ""}
     return {
@@ -64,9 +64,9 @@ def labels(node: slicer.vtkMRMLNode | None) -> dict[str, Any]:
 
 
 def checks(node: slicer.vtkMRMLNode, card: Card) -> list[Check]:
-    """The library's checks of a node against a model's card, in the order to be read.
+    """The library's checks of a node against a model's card, in the order in which they are shown.
 
-    :raises SynthesisError: if the node is no image at all
+    :raises SynthesisError: if the node is not an image
     """
     nodes.checkInput(node)
     environment.useLibrary()
@@ -105,5 +105,5 @@ def _hierarchyAttribute(node: slicer.vtkMRMLNode, name: str) -> str:
 def _number(text: str) -> float | None:
     try:
         return float(text)
-    except ValueError:  # absent, or not a number: as good as not known
+    except ValueError:  # absent, or not a number: treated as unknown
         return None

@@ -1,4 +1,4 @@
-"""Where the body is: a label map, any scalar volume, or a segment, brought to the coordinates of the input."""
+"""Body masks: a label map, a scalar volume or a segment, transformed to the coordinates of the input."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def maskFromNode(maskNode: slicer.vtkMRMLNode, inputNode: slicer.vtkMRMLVolumeNo
     :param maskNode: label map, scalar volume (not zero inside) or segmentation; a linear transform may relate it to
         the input
     :param segmentId: which segment; "" takes all of them together
-    :raises SynthesisError: for an empty mask or one that cannot be brought to the input
+    :raises SynthesisError: for an empty mask or one that cannot be transformed to the input
     """
     environment.useLibrary()
     from SynthGANLib.image.volume import Volume

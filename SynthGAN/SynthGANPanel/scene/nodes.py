@@ -25,7 +25,7 @@ Code = tuple[str, str, str]
 RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 ATTRIBUTE_PREFIX = "SynthGAN."
 SOURCE_ROLE = "SynthGAN.input"
-"""Reference from a result to its input. Unlike an id in a text it stays right when a scene is added to another."""
+"""Reference from a result to its input. Unlike an id in a text it stays correct when a scene is added to another."""
 IMAGE_CLASSES = ("vtkMRMLScalarVolumeNode", "vtkMRMLVectorVolumeNode")
 
 # Coded entries (value, scheme, meaning) of quantity and unit, by the library's unit.
@@ -49,7 +49,7 @@ PRESETS = {
     "CT_BRAIN": (100.0, 50.0, GREY),
     "CT_LUNG": (1400.0, -500.0, GREY),
     "PET_SUV": (10.0, 5.0, "vtkMRMLColorTableNodeInvertedGrey"),
-    "RGB": (255.0, 127.5, ""),  # colours as they are, which need no table
+    "RGB": (255.0, 127.5, ""),  # colors as they are, which need no table
 }
 DEFAULT_PRESET = {"HU": "CT_ABDOMEN", "SUVbw": "PET_SUV", "RGB": "RGB"}
 
@@ -63,7 +63,7 @@ def firstVolume(scene: slicer.vtkMRMLScene) -> slicer.vtkMRMLVolumeNode | None:
 
 
 def checkIsNode(node: Any, parameter: str) -> None:
-    """Refuse what is neither a node nor None; the Python console may pass anything, a node's name above all.
+    """Refuse what is neither a node nor None; a script may pass anything, often a node's name.
 
     :param parameter: what the console calls it
     :raises SynthesisError: saying how to get a node
@@ -88,9 +88,9 @@ def checkInScene(node: slicer.vtkMRMLNode | None) -> None:
 
 
 def checkInput(node: slicer.vtkMRMLNode | None) -> None:
-    """Refuse an input that is no image the library could read.
+    """Refuse an input that is not an image the library can read.
 
-    :raises SynthesisError: naming the node and the cure
+    :raises SynthesisError: naming the node and what to do
     """
     if node is None:
         raise SynthesisError(_("No input volume is selected."), _("Choose one."))
@@ -115,10 +115,10 @@ def checkOutput(
     maskNode: slicer.vtkMRMLNode | None,
     colors: bool,
 ) -> None:
-    """Refuse an output node that cannot hold the result or that is needed.
+    """Refuse an output node that cannot hold the result or that is an input.
 
     :param colors: whether the result is a color volume
-    :raises SynthesisError: naming the node and the cure
+    :raises SynthesisError: naming the node and what to do
     """
     if node is None:
         return
@@ -158,7 +158,7 @@ def volumeFromNode(node: slicer.vtkMRMLNode) -> Volume:
 
 
 def unitOf(node: slicer.vtkMRMLNode) -> str | None:
-    """The library's unit of a node's voxels, told from its coded units; None where the node does not say."""
+    """The library's unit of a node's voxels, from its coded units; None where the node does not state them."""
     if node.GetImageData().GetNumberOfScalarComponents() >= 3:
         return "RGB"
     units = node.GetVoxelValueUnits()
@@ -184,7 +184,7 @@ def resultName(inputNode: slicer.vtkMRMLVolumeNode | None, card: Card) -> str:
 def freeName(scene: slicer.vtkMRMLScene, name: str) -> str:
     """The name itself if no node has it, else with a number.
 
-    Asked of the scene at once, it would add a number also for a node that is gone.
+    The scene alone would add a number also for a node that was removed.
     """
     return name if scene.GetFirstNodeByName(name) is None else scene.GenerateUniqueName(name)
 
@@ -197,10 +197,10 @@ def storeResult(
     provenance: dict[str, str],
     ijkToRAS: Array,
 ) -> slicer.vtkMRMLVolumeNode:
-    """Put the result into the scene: the only place that changes it, and it does so wholly or not at all.
+    """Put the result into the scene, completely or not at all; nothing else changes the scene.
 
     :param outputNode: node chosen by the user (keeps its name), or None for a new one
-    :param inputNode: None for a model that starts from nothing
+    :param inputNode: None for a model that needs no input
     :param array: (z, y, x[, 3])
     :param card: the model's card
     :param provenance: attributes to store, without prefix
@@ -230,7 +230,7 @@ def storeResult(
 
 
 def setSource(node: slicer.vtkMRMLNode, inputNode: slicer.vtkMRMLVolumeNode | None) -> None:
-    """Let a result refer to the volume that it was made from (None: from nothing)."""
+    """Store a reference from a result to its input (None: the model needs no input)."""
     node.SetNodeReferenceID(SOURCE_ROLE, inputNode.GetID() if inputNode is not None else None)
 
 
@@ -239,7 +239,7 @@ def sourceOf(node: slicer.vtkMRMLNode) -> slicer.vtkMRMLVolumeNode | None:
     scene = node.GetScene()
     if scene is None or node.GetNodeReferenceID(SOURCE_ROLE):
         return node.GetNodeReference(SOURCE_ROLE) if scene is not None else None
-    # A copy of a result has its attributes alone. Another node may have the id by now, hence the look at its name.
+    # A copy of a result has its attributes alone. Another node may have the id by now, so its name is compared, too.
     found = scene.GetNodeByID(node.GetAttribute(ATTRIBUTE_PREFIX + "InputNodeID") or "")
     named = found is not None and found.GetName() == node.GetAttribute(ATTRIBUTE_PREFIX + "InputName")
     return found if named else None
@@ -255,11 +255,11 @@ def looseResult(array: Array, card: Card, provenance: dict[str, str], ijkToRAS: 
 def provenance(
     inputNode: slicer.vtkMRMLVolumeNode | None, card: Card, done: dict[str, Any], choices: dict[str, str]
 ) -> dict[str, str]:
-    """What is kept with a result, as text by attribute name.
+    """The provenance of a result, as text by attribute name.
 
-    :param inputNode: None for a model that starts from nothing
+    :param inputNode: None for a model that needs no input
     :param done: the worker's closing event
-    :param choices: further attributes, which say what was chosen
+    :param choices: further attributes: the choices of the user
     """
     return {
         "ModelId": card.id,
@@ -298,7 +298,7 @@ def _imageOf(array: Array) -> Any:
 
 
 def setQuantity(node: slicer.vtkMRMLNode, target: TargetSpec) -> None:
-    """Say what the values are, and in which unit, as coded entries."""
+    """Set quantity and unit of the values as coded entries."""
     key = target.unit if target.unit in QUANTITIES else target.modality
     quantity, units = QUANTITIES.get(key, (None, None))
     node.SetVoxelValueQuantity(_codedEntry(quantity))
@@ -356,7 +356,7 @@ def toLocal(node: slicer.vtkMRMLNode, referenceNode: slicer.vtkMRMLNode) -> Arra
 def linearBetween(node: slicer.vtkMRMLNode, other: slicer.vtkMRMLNode | None, cause: str, nextStep: str) -> Array:
     """The 4x4 matrix from the RAS of a node to the RAS of another, or to the world's if that is None.
 
-    :param cause: what the error says, with a place {name} for the node; `nextStep`: what it says to do
+    :param cause: sentence of the error, with a place {name} for the node; `nextStep`: what to do
     :raises SynthesisError: if the transform between them is not linear
     """
     matrix = between(node.GetParentTransformNode(), other.GetParentTransformNode() if other is not None else None)

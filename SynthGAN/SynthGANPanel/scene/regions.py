@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 Voxels = tuple[slice, ...]
 """The part of a volume that is cut out, as slices (z, y, x)."""
 BORDER = 0.01
-"""Parts of a voxel that a region may reach into it without taking it."""
+"""Part of a voxel that a region may overlap without including the voxel."""
 
 
 def wholeVolume(node: slicer.vtkMRMLNode) -> Voxels:
@@ -34,7 +34,7 @@ def voxelsInRoi(
     """Slices (z, y, x) of the input's voxels that hold the region, which may be turned against them.
 
     :param placedNode: whose parent transform places the input; the input itself by default
-    :raises SynthesisError: if the region lies outside the input, is empty, or is bent by a transform
+    :raises SynthesisError: if the region lies outside the input, is empty, or is under a transform that is not linear
     """
     name = roiNode.GetName()
     if nodes.between(roiNode.GetParentTransformNode(), None) is None:
@@ -85,7 +85,7 @@ def worldMatrix(node: slicer.vtkMRMLNode) -> Array:
 
 
 def fitRoi(roiNode: slicer.vtkMRMLMarkupsROINode, volumeNode: slicer.vtkMRMLVolumeNode) -> None:
-    """Let a region be exactly the box of a volume's voxels, turned as they are.
+    """Fit a region to the box of a volume's voxels, with their orientation.
 
     :raises SynthesisError: if the volume's parent transform is not linear
     """

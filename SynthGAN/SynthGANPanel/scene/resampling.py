@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 SAME_PLACE_MM = 1e-3
 VOXELS_AT_ONCE = 250000
-"""A slab of about this size is computed between two steps, so that the application stays alive."""
+"""A slab of about this size is computed at each step, so that the application stays responsive."""
 HALF_VOXEL = 0.5 + 1e-6
 
 
@@ -67,7 +67,7 @@ class Sampler:
     """The voxels of a volume on the grid of another, slab by slab.
 
     On the same grid they are the volume's own. Elsewhere they are interpolated linearly (float32), and NaN where the
-    volume, half a voxel beyond its outermost centres, does not reach.
+    volume, half a voxel beyond its outermost centers, does not extend.
     """
 
     def __init__(self, node: slicer.vtkMRMLNode, gridNode: slicer.vtkMRMLVolumeNode) -> None:
@@ -92,7 +92,7 @@ class Sampler:
 
 
 def alongLine(node: slicer.vtkMRMLNode, positions: Array) -> Array:
-    """Linearly interpolated values of a volume at (n, 3) RAS positions of the world; NaN outside. Colours: the mean."""
+    """Linearly interpolated values of a volume at (n, 3) RAS positions of the world; NaN outside. Colors: the mean."""
     worldToIJK = _transformToIJK(None, node)
     indices = np.array([worldToIJK.TransformPoint(position) for position in positions]).reshape(-1, 3)
     return interpolate(slicer.util.arrayFromVolume(node), indices[:, ::-1])
@@ -133,7 +133,7 @@ def _transformToIJK(gridNode: slicer.vtkMRMLVolumeNode | None, node: slicer.vtkM
     parents = [each.GetParentTransformNode() if each is not None else None for each in (gridNode, node)]
     matrix = nodes.between(*parents)
     if matrix is not None:
-        toIJK = vtk.vtkTransform()  # for this one VTK has much faster ways
+        toIJK = vtk.vtkTransform()  # VTK has a much faster implementation for this one
         toIJK.SetMatrix(slicer.util.vtkMatrixFromArray(after @ matrix @ before))
         return toIJK
     toIJK, between = vtk.vtkGeneralTransform(), vtk.vtkGeneralTransform()

@@ -1,4 +1,4 @@
-"""Nodes that a comparison makes (maps, tables, charts): told from the user's by an attribute, removed when it ends."""
+"""Nodes that a comparison makes (maps, tables, charts): marked by an attribute and removed when it ends."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def checkPresent(*compared: slicer.vtkMRMLNode) -> None:
 
 
 def release(scene: slicer.vtkMRMLScene, kind: str) -> list[slicer.vtkMRMLNode]:
-    """Leave the nodes of a kind to the user: they are removed no more. Returns them."""
+    """Remove the mark from the nodes of a kind, so that they stay in the scene. Returns them."""
     released = nodes(scene, kind)
     for node in released:
         with slicer.util.NodeModify(node):

@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 LAYERS = ("background", "foreground", "label")
 OWN_LAYERS = 0
-"""Of what a view could hand on to those it is linked with: no volume and no opacity."""
+"""Flags of what a view passes on to linked views: no volume and no opacity."""
 
 
 def layoutNode(scene: slicer.vtkMRMLScene) -> slicer.vtkMRMLNode | None:
-    """The node that says which views there are, None in a scene without windows."""
+    """The node of the layout of views, None in a scene without windows."""
     return scene.GetFirstNodeByClass("vtkMRMLLayoutNode")
 
 
@@ -62,7 +62,7 @@ def findOrMake(scene: slicer.vtkMRMLScene, className: str, tag: str) -> slicer.v
 
 
 def _looksAsInSlicer(node: slicer.vtkMRMLNode, view: str) -> None:
-    """Name, letter and colour that the application gives its views: a scene that is saved has them, and shows them."""
+    """Set the name, letter and color that the application gives its views, so that a saved scene has them."""
     node.SetName(view)
     node.SetLayoutLabel(view[:1] + ("+" if view.endswith("+") else ""))
     colors = {"Red": node.GetRedColor, "Yellow": node.GetYellowColor, "Green": node.GetGreenColor}
@@ -93,13 +93,13 @@ def viewState(scene: slicer.vtkMRMLScene, view: str) -> dict[str, Any]:
 
 
 def unlink(scene: slicer.vtkMRMLScene, names: Iterable[str]) -> None:
-    """Let views no longer follow each other, so that each can be given layers of its own."""
+    """Unlink views, so that each can have its own layers."""
     for view in names:
         putLinksBack(scene, view, {"linked": False, "hotLinked": False, "broadcast": OWN_LAYERS})
 
 
 def linkPlanes(scene: slicer.vtkMRMLScene, names: Iterable[str]) -> None:
-    """Let views follow each other's planes and zoom, but not each other's layers.
+    """Link the planes and zoom of views, but not their layers.
 
     Without that, Slicer gives all linked views the same volume not only when the user chooses one but also when a
     volume is removed from the scene, because then the list of volumes that each view has is set up anew.
@@ -109,7 +109,7 @@ def linkPlanes(scene: slicer.vtkMRMLScene, names: Iterable[str]) -> None:
 
 
 def putBack(scene: slicer.vtkMRMLScene, view: str, state: dict[str, Any]) -> None:
-    """Give a view the state that `viewState` told, but for its links; layers whose volume is gone become empty."""
+    """Restore the state that `viewState` returned, except for links; layers whose volume was removed become empty."""
     slices, composite = sliceNode(scene, view), compositeNode(scene, view)
     with slicer.util.NodeModify(composite):
         composite.SetBackgroundVolumeID(stillThere(scene, state["background"]))
@@ -129,8 +129,8 @@ def putBack(scene: slicer.vtkMRMLScene, view: str, state: dict[str, Any]) -> Non
 def resized(fieldOfView: Sequence[float], before: Sequence[int] | None, now: Sequence[int]) -> Sequence[float]:
     """The field of view (mm, three numbers) of a view that had `before` pixels (x, y) and has `now`.
 
-    By Slicer's own rule for a window that is resized (vtkMRMLSliceLogic::ResizeSliceNode), which undoes itself when
-    the former size comes back: what was kept in a window of another shape, or without one, is not shown squeezed.
+    By Slicer's own rule for a window that is resized (vtkMRMLSliceLogic::ResizeSliceNode), which is its own
+    inverse when the former size returns: a view that was stored with another window shape is not distorted.
     """
     if not before or min(*before, *now[:2]) < 1:
         return fieldOfView
@@ -142,7 +142,7 @@ def resized(fieldOfView: Sequence[float], before: Sequence[int] | None, now: Seq
 
 
 def putLinksBack(scene: slicer.vtkMRMLScene, view: str, state: dict[str, Any]) -> None:
-    """Give a view the links that `viewState` told; once all views have been put back."""
+    """Restore the links that `viewState` returned, after all views were restored."""
     composite = compositeNode(scene, view)
     with slicer.util.NodeModify(composite):
         composite.SetLinkedControl(state["linked"])
@@ -200,7 +200,7 @@ def fit(scene: slicer.vtkMRMLScene, names: Iterable[str]) -> None:
 
 
 def renderSpaces() -> None:
-    """Draw the 3D views anew, as far as there are any; they do not notice that the crosshair has gone."""
+    """Draw the 3D views anew, as far as there are any; they are not redrawn when the crosshair is hidden."""
     app = getattr(slicer, "app", None)
     manager = app.layoutManager() if app is not None else None
     if manager is None:

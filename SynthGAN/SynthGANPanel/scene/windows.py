@@ -1,4 +1,4 @@
-"""Windows to look through, by what a volume measures."""
+"""Window presets by the unit of a volume."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ CT_PRESETS = ("CT_BRAIN", "CT_ABDOMEN", "CT_BONE", "CT_LUNG", "CT_AIR")
 
 
 def unitOf(volume: slicer.vtkMRMLVolumeNode | None) -> str | None:
-    """The library's unit of a volume; None where it does not say, and without a volume or voxels."""
+    """The library's unit of a volume; None where the node does not state it, and without a volume or voxels."""
     return nodes.unitOf(volume) if volume is not None and volume.GetImageData() is not None else None
 
 
 def presets(volume: slicer.vtkMRMLVolumeNode | None) -> list[tuple[str, str]]:
-    """Pairs (id, text) of the windows that suit a volume; none for colours and without one."""
+    """Pairs (id, text) of the windows that suit a volume; none for colors and without one."""
     unit = unitOf(volume)
     if volume is None or volume.GetImageData() is None or unit == "RGB":
         return []
@@ -56,7 +56,7 @@ def apply(volume: slicer.vtkMRMLVolumeNode, preset: str) -> None:
         volume.CreateDefaultDisplayNodes()
     display = volume.GetDisplayNode()
     if not hasattr(display, "SetWindowLevelMinMax"):
-        return  # the colours of a label map stand for labels
+        return  # the colors of a label map stand for labels
     if preset == AUTOMATIC:
         display.SetAutoWindowLevel(True)
         return

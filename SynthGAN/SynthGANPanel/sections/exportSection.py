@@ -1,4 +1,4 @@
-"""The export: what of it is written where, for whom, and how far it is."""
+"""The export: format, folder, patient and progress."""
 
 import os
 
@@ -88,7 +88,7 @@ class ExportSection(Section):
         self.ui.exportButton.enabled = running or result is not None
 
     def _forget(self, result, source):
-        """What was told of other choices and typed for another source does not hold any more."""
+        """Clear the status of other choices and the patient's data of another source."""
         parameters = self.panel.parameters
         about = (result, parameters.exportFormat, parameters.exportSameStudy, self.ui.exportFolderButton.directory)
         if about != self._about and self.run is None:
@@ -176,7 +176,7 @@ class ExportSection(Section):
 
 
 def _hasStudy(result):
-    """Whether the result has a source whose study it can join, or whose absence is to be told."""
+    """Whether the result has a source whose study it can join, or whose absence is an error."""
     if result is None or exportRecord.hasNoSource(result):
         return False
     source = exportRecord.sourceOf(result)

@@ -56,7 +56,7 @@ class InputSection(Section):
         self._showSegments(parameters)
         if self._acceptedFor != (parameters.inputVolume, parameters.modelId):
             self._acceptedFor = (parameters.inputVolume, parameters.modelId)
-            parameters.acceptUnfit = False  # was said of another volume or model
+            parameters.acceptUnfit = False  # was accepted for another volume or model
         checks = self._present()
         self.ui.checksLabel.text = asHtml(checks)
         self.ui.checksLabel.visible = bool(checks)

@@ -167,7 +167,7 @@ class ModelSection(Section):
             )
             self.ui.installSourceEdit.text = self.ui.sha256Edit.text = ""
         else:
-            self._managed = _("'{model}' {version} is whole and computes what it should.").format(
+            self._managed = _("'{model}' {version} is complete and computes the expected values.").format(
                 model=task.outcome["model"], version=task.outcome["version"]
             )
         self._modelsChanged()
@@ -203,7 +203,7 @@ class ModelSection(Section):
         box.visible = pending
         if pending:
             box.checked = False
-            box.text = _("I accept: research use only, under the licence shown in the card")
+            box.text = _("I accept: research use only, under the license shown in the card")
 
     def _showManager(self, entry):
         busy = self._task is not None

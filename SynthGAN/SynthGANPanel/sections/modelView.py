@@ -65,7 +65,7 @@ def directionOf(card):
 
 
 def matching(models, text, direction="", anatomy="", sequence=""):
-    """The models by id that hold all words of `text` and pass the filters; refused ones only where nothing is asked.
+    """The models by id that hold all words of `text` and pass the filters; refused ones only without words and filters.
 
     A model that names no contrasts takes any.
     """
@@ -118,7 +118,7 @@ def timeHere(entry):
     if not runs:
         return ""
     newest = runs[-1]
-    voxels = " x ".join(str(extent) for extent in reversed(newest.source))  # (z, y, x) as Slicer tells them: i, j, k
+    voxels = " x ".join(str(extent) for extent in reversed(newest.source))  # (z, y, x) in Slicer's order i, j, k
     return _("On this computer: {time} for {voxels} voxels on {device} ({date}).").format(
         time=describeSeconds(newest.seconds), voxels=voxels, device=newest.device, date=newest.date
     )

@@ -98,7 +98,7 @@ class QualitySection(Section):
         if result is None:
             return _("There is no result for the chosen input volume yet")
         if self.panel.reference() is None:
-            return _("Say what can be said without a reference, which is nothing about accuracy")
+            return _("Measure what is possible without a reference; this does not measure accuracy")
         return _("Compare the result with the reference")
 
     def _showNumbers(self, table):
@@ -136,12 +136,12 @@ class QualitySection(Section):
         if run.error is not None:
             self._outcome = str(run.error)
             if run.error.log and run.error.kind != "cancelled":
-                self.panel.fail(run.error)  # the details have the process's last words
+                self.panel.fail(run.error)  # the details show the process's last lines
         self.panel.refresh()
 
 
 def plotName(kind):
-    """What the list says of a plot."""
+    """The name of a plot in the list."""
     return {
         qualityPlots.HISTOGRAM: _("Histogram"),
         qualityPlots.SOURCE_HISTOGRAM: _("Histogram of the source"),

@@ -17,9 +17,9 @@ class RunSection(Section):
     def __init__(self, panel):
         Section.__init__(self, panel)
         self.queue = runQueue.RunQueue(self._onProgress, self._onEnded, panel.refresh)
-        self._chosen = None  # input and model when the last outcome was told
+        self._chosen = None  # input and model when the last outcome was shown
         self._outcome = ""  # how the last run ended
-        self._left = []  # what of a study was left out, told above the details of its runs
+        self._left = []  # volumes of a study that were left out, shown above the details of its runs
 
     @property
     def run(self):
@@ -38,12 +38,12 @@ class RunSection(Section):
         self.queue.stop(_("The synthesis was cancelled because the module was closed."))
 
     def sceneCloses(self):
-        """The scene is about to be closed: no run survives it, and nothing of before is told any more."""
+        """The scene is about to be closed: every run ends, and the last outcome is cleared."""
         self._outcome = ""
         self.queue.stop(_("The synthesis was cancelled because the scene was closed."))
 
     def sceneClosed(self):
-        """The scene was closed: how the run ended is told beside the new choices."""
+        """The scene was closed: the outcome of the run is shown beside the new choices."""
         self._chosen = self._choices()
 
     def tell(self, text):
@@ -52,7 +52,7 @@ class RunSection(Section):
         self.ui.statusLabel.text = text
 
     def fail(self, error):
-        """Show what went wrong, its cause and next step, and the process's last words."""
+        """Show what went wrong, its cause and next step, and the process's last lines."""
         self.tell(str(error))
         self._showLog([error.cause, error.nextStep, *error.log])
         self.ui.detailsCollapsibleButton.collapsed = error.kind == "cancelled"
@@ -82,7 +82,7 @@ class RunSection(Section):
             self._add(self._requested(node, everyOne=True))
 
     def onClearQueueButton(self):
-        """Forget what waits."""
+        """Remove the waiting runs."""
         self.queue.clear()
         self.panel.refresh()
 
@@ -94,13 +94,13 @@ class RunSection(Section):
         qt.QApplication.clipboard().setText(text)
 
     def onAdvancedOpened(self, opened):
-        """Look at the devices the first time that somebody wants to choose one."""
+        """Check the devices when the section is opened for the first time."""
         if opened and self.panel.devices() is None:
             self.panel.checkDevices()
 
     def update(self):
         running, parameters = self.run is not None, self.panel.parameters
-        if self._chosen is None:  # a run ended while the module was left: what is told is of the present choices
+        if self._chosen is None:  # a run ended while the module was left: the outcome belongs to the present choices
             self._chosen = self._choices()
         obstacle = self.panel.obstacle()
         if running:
@@ -112,7 +112,7 @@ class RunSection(Section):
             self.ui.applyButton.toolTip = obstacle or _("Synthesize the chosen modality from the input volume")
             self.ui.applyButton.enabled = not obstacle
             self.ui.progressBar.value = 0
-            # How the last run ended is told until another input or model is chosen
+            # The last outcome is shown until another input or model is chosen
             told = self._outcome if self._chosen == self._choices() else ""
             self.ui.statusLabel.text = told or obstacle or _("Ready.")
         self.ui.progressBar.visible = running
@@ -141,7 +141,7 @@ class RunSection(Section):
         self.ui.estimateLabel.visible = bool(text) and not running
 
     def _add(self, make):
-        """Queue a run; one that cannot even start is told."""
+        """Queue a run; an error at its start is shown."""
         try:
             self.queue.add(make)
         except SynthesisError as error:

@@ -1,4 +1,4 @@
-"""What the sections of the panel share: choices, the nodes they lead to, the line that tells how things stand."""
+"""What the sections of the panel share: choices, the nodes they lead to, the status line."""
 
 import slicer
 

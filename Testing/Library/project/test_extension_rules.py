@@ -164,7 +164,7 @@ def test_importing_a_file_only_defines(path: Path) -> None:
             elif isinstance(line, ast.Expr):
                 assert isinstance(line.value, ast.Constant), f"{path.name}:{line.lineno} runs at import"
             else:
-                kinds = (ast.ClassDef, ast.FunctionDef, ast.Assign, ast.If)
+                kinds = (ast.ClassDef, ast.FunctionDef, ast.Assign, ast.AnnAssign, ast.If)
                 assert isinstance(line, kinds), f"{path.name}:{line.lineno} runs at import"
 
 
