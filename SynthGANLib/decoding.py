@@ -130,7 +130,8 @@ def _fit(value: Any, hint: Any, origin: Origin, where: str) -> tuple[bool, Any]:
         fits, found = _fit(value, inner[0], origin, where)
         return fits and all(_obeys(found, rule) for rule in inner[1:]), found
     if kind in (Union, types.UnionType):
-        tries = (_fit(value, option, origin, where) for option in inner)
+        # Dataclasses last: they raise by the names of their own fields where the others only do not fit.
+        tries = (_fit(value, option, origin, where) for option in sorted(inner, key=dataclasses.is_dataclass))
         return next((found for found in tries if found[0]), (False, value))
     if kind is Literal:
         return any(type(value) is type(option) and value == option for option in inner), value
