@@ -9,10 +9,10 @@ A test module lists its cases and calls the checks in parametrised tests:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -209,3 +209,38 @@ def check_model_folder(case: Case, folder: Path) -> None:
     assert model.vector is not None
     assert torch.equal(loaded.vector[1], model.vector[1])
     assert type(loaded.network) is type(model.network)
+
+
+class Battery:
+    """What every network must pass; a test class inherits the tests and names its cases.
+
+    `CASES`: by name. `WITHOUT`: name of a test -> names of cases that it does not apply to.
+    """
+
+    CASES: ClassVar[Mapping[str, Case]] = {}
+    WITHOUT: ClassVar[Mapping[str, frozenset[str]]] = {}
+
+    def test_output_has_its_shape_and_range(self, case: Case) -> None:
+        check_forward(case)
+
+    def test_every_parameter_learns(self, case: Case) -> None:
+        check_every_parameter_learns(case)
+
+    def test_samples_of_a_batch_are_independent(self, case: Case) -> None:
+        check_batch_independence(case)
+
+    def test_saved_weights_give_the_same_bits(self, case: Case, tmp_path: Path) -> None:
+        check_saved_bits(case, tmp_path)
+
+    def test_state_is_the_same_on_the_meta_device(self, case: Case) -> None:
+        check_state(case)
+
+
+class ImageBattery(Battery):
+    """What a network must pass besides that a user runs on images."""
+
+    def test_any_extent(self, case: Case) -> None:
+        check_any_extent(case)
+
+    def test_model_folder_gives_the_network_back(self, case: Case, tmp_path: Path) -> None:
+        check_model_folder(case, tmp_path)

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import sys
+from typing import ClassVar
 
 import pytest
 import torch
 from network_battery import (
+    Battery,
     Case,
-    check_batch_independence,
-    check_every_parameter_learns,
-    check_forward,
-    check_saved_bits,
-    check_state,
     receptive_field,
 )
 from network_battery import count as parameters
@@ -83,25 +80,15 @@ CASES = {
     "code": Case("CodeDiscriminator", {"code": 3, "width": 4}, make=images(3)),
     "growing": Case("ProgressiveDiscriminator", {"size": 8, "base": 32, "cap": 8}, coupled=True, make=images(1, 8, 8)),
 }
-each = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 
 
-@each
-def test_battery(case, tmp_path):
-    check_forward(case)
-    check_saved_bits(case, tmp_path)
-    check_state(case)
-
-
-@pytest.mark.parametrize("case", [c for n, c in CASES.items() if n not in ("pyramid", "growing")])
-def test_samples_are_judged_apart(case):
-    check_batch_independence(case)
-
-
-# the dual head's other way is trained by pairs, the growing one's other levels at their turn: see below
-@pytest.mark.parametrize("case", [c for n, c in CASES.items() if n not in ("dual", "growing")])
-def test_every_parameter_learns(case):
-    check_every_parameter_learns(case)
+class TestDiscriminators(Battery):
+    CASES = CASES
+    WITHOUT: ClassVar = {
+        "test_samples_of_a_batch_are_independent": frozenset({"pyramid", "growing"}),
+        # the dual head's other head is trained by pairs, the growing one's other levels at their turn: see below
+        "test_every_parameter_learns": frozenset({"dual", "growing"}),
+    }
 
 
 def test_every_discriminator_is_in_the_battery():

@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import pytest
 import torch
-from network_battery import (
-    Case,
-    check_any_extent,
-    check_batch_independence,
-    check_every_parameter_learns,
-    check_forward,
-    check_model_folder,
-    check_saved_bits,
-    check_state,
-)
+from network_battery import Battery, Case, ImageBattery
 from network_battery import count as parameters
 from torch.nn import functional as F
 
@@ -87,29 +80,25 @@ FROM_IMAGES = {
 ALL = FROM_CODES | FROM_IMAGES
 
 
-@pytest.mark.parametrize("case", ALL.values(), ids=ALL)
-def test_battery(case, tmp_path):
-    check_forward(case)
-    check_batch_independence(case)
-    check_saved_bits(case, tmp_path)
-    check_state(case)
+LEARN = frozenset({"dcgan", "dcgan-3d", "dcgan-labels", "mlp", "pyramid"})
 
 
-@pytest.mark.parametrize("case", FROM_IMAGES.values(), ids=FROM_IMAGES)
-def test_battery_of_what_a_user_runs(case, tmp_path):
-    check_any_extent(case)
-    check_model_folder(case, tmp_path)
+class TestFromCodes(Battery):
+    CASES = FROM_CODES
+    WITHOUT: ClassVar = {"test_every_parameter_learns": frozenset(FROM_CODES) - LEARN}
 
 
-@pytest.mark.parametrize("name", ["dcgan", "dcgan-3d", "dcgan-labels", "mlp", "growing", "pyramid"])
-def test_every_parameter_learns(name):
-    if name == "growing":  # the images of levels that are not shown have no part
-        case = FROM_CODES[name]
-        network = case.build()
-        sum(network(case.batch(2)[0], level).square().mean() for level in range(3)).backward()
-        assert all(p.grad is not None and bool(p.grad.abs().sum() > 0) for p in network.parameters())
-    else:
-        check_every_parameter_learns(FROM_CODES[name])
+class TestFromImages(ImageBattery):
+    CASES = FROM_IMAGES
+    test_every_parameter_learns = None  # a sampler only wraps a generator
+
+
+def test_every_level_of_a_growing_generator_learns():
+    """The images of levels that are not shown have no part in a loss."""
+    case = FROM_CODES["growing"]
+    network = case.build()
+    sum(network(case.batch(2)[0], level).square().mean() for level in range(3)).backward()
+    assert all(p.grad is not None and bool(p.grad.abs().sum() > 0) for p in network.parameters())
 
 
 def test_every_generator_is_in_the_battery():

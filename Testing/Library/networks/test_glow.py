@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from network_battery import Case, check_any_extent, check_forward, check_model_folder, check_saved_bits, check_state
+from network_battery import Case, ImageBattery
 from network_battery import count as parameters
 from torch.distributions import Normal
 
@@ -23,7 +23,6 @@ CASES = {
         coupled=True,
     ),
 }
-each = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 
 
 def dice(seed: int = 0) -> torch.Generator:
@@ -71,13 +70,10 @@ def test_latents_have_the_promised_shapes():
     assert logdet.shape == (2,)
 
 
-@each
-def test_battery(case, tmp_path):
-    check_forward(case)
-    check_any_extent(case)
-    check_saved_bits(case, tmp_path)
-    check_state(case)
-    check_model_folder(case, tmp_path)
+class TestGlow(ImageBattery):
+    CASES = CASES
+    test_every_parameter_learns = None  # of the likelihood they do: see below
+    test_samples_of_a_batch_are_independent = None  # actnorm starts from the whole batch
 
 
 def test_refusals():
