@@ -264,8 +264,8 @@ def _export(options: argparse.Namespace) -> int:
     else:
         written = export(options.training_run, options.out, label=options.label, force=options.force, **words)
     if options.json:
-        print(json.dumps({way: str(path) for way, path in written.items()}, indent=2))
+        print(json.dumps({direction: str(path) for direction, path in written.items()}, indent=2))
     else:
-        for way, path in written.items():
-            print(f"{path}: the model {way}")
+        for direction, path in written.items():
+            print(f"{path}: the model {direction}")
     return 0

@@ -8,7 +8,7 @@ from types import EllipsisType
 from typing import TypeAlias
 
 import torch
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 Crop: TypeAlias = tuple[EllipsisType | slice, ...]
@@ -62,8 +62,12 @@ def norm(dims: int, name: str, channels: int, *, affine: bool = True) -> nn.Modu
 def conv_chain(dims: int, channels: Sequence[int], norm_name: str) -> nn.Sequential:
     """Convolution 3 that keeps the extents, norm and ReLU for each pair of neighbouring channel counts."""
     layers: list[nn.Module] = []
-    for here, there in pairwise(channels):
-        layers += [conv(dims)(here, there, 3, padding=1), norm(dims, norm_name, there), nn.ReLU(inplace=True)]
+    for in_channels, out_channels in pairwise(channels):
+        layers += [
+            conv(dims)(in_channels, out_channels, 3, padding=1),
+            norm(dims, norm_name, out_channels),
+            nn.ReLU(inplace=True),
+        ]
     return nn.Sequential(*layers)
 
 
@@ -141,35 +145,3 @@ def margin_crop(x: Tensor, margin: int) -> Tensor:
     for axis in range(2, x.ndim):
         x = x.narrow(axis, margin, x.shape[axis] - 2 * margin)
     return x
-
-
-def initialise(module: nn.Module, name: str, generator: Generator) -> None:
-    """Draw the weights of `module` from `generator` (a CPU one, so that devices agree); biases become 0.
-
-    "dcgan": convolutions and linear layers N(0, 0.02), norm gains N(1, 0.02) (Radford et al., 2016). "kaiming":
-    convolutions and linear layers normal by fan-in (He et al., 2015), norms left alone. "glorot": the same, uniform
-    by fan-in and fan-out. Parameters on the meta device are skipped.
-    """
-    if name not in ("dcgan", "kaiming", "glorot"):
-        raise ValueError(f"an initialisation is 'dcgan', 'kaiming' or 'glorot', not '{name}'")
-    norms = (*_BATCH.values(), *_INSTANCE.values(), nn.GroupNorm)
-    layers = (*_CONV.values(), *_TRANSPOSED.values(), nn.Linear)
-    for part in module.modules():
-        is_norm = isinstance(part, norms)
-        if not isinstance(part, (*norms, *layers)) or (is_norm and name != "dcgan"):
-            continue
-        weight: Tensor | None = getattr(part, "weight", None)
-        bias: Tensor | None = getattr(part, "bias", None)
-        if weight is None or weight.is_meta:
-            continue
-        drawn = torch.empty(weight.shape)
-        if name == "kaiming":
-            nn.init.kaiming_normal_(drawn, generator=generator)
-        elif name == "glorot":
-            nn.init.xavier_uniform_(drawn, generator=generator)
-        else:
-            drawn.normal_(1.0 if is_norm else 0.0, 0.02, generator=generator)
-        with torch.no_grad():
-            weight.copy_(drawn)
-            if bias is not None:
-                bias.zero_()

@@ -95,12 +95,12 @@ class ConvStack(nn.Module):
         self.margin = sum(kernel // 2 for kernel, _, mode in table if mode == "valid")
         self.padding, self.least = padding, 2 if norm == "instance" else 1
         stack: list[nn.Module] = []
-        here = in_channels
+        in_width = in_channels
         for index, (kernel, channels, mode) in enumerate(table):
-            stack.append(conv(dims)(here, channels, kernel, padding=kernel // 2 if mode == "same" else 0))
+            stack.append(conv(dims)(in_width, channels, kernel, padding=kernel // 2 if mode == "same" else 0))
             if index < len(table) - 1:
                 stack += [make_norm(dims, norm, channels), _ACTIVATIONS[activation]()]
-            here = channels
+            in_width = channels
         self.stack = nn.Sequential(*stack, output_activation(output))
 
     def valid(self, x: Tensor) -> Tensor:

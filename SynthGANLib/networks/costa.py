@@ -55,19 +55,22 @@ class CostaUNet(nn.Module):
         self.least = 2 ** (downs + 1)
         widths = [base * 2 ** min(level, 3) for level in range(downs)]
         self.down = nn.ModuleList()
-        for here, there in zip([in_channels, *widths[:-1]], widths, strict=True):
-            strided = conv(dims)(here, there, 3, stride=2, padding=1)
-            self.down.append(nn.Sequential(strided, make_norm(dims, norm, there)))
+        for in_width, out_width in zip([in_channels, *widths[:-1]], widths, strict=True):
+            strided = conv(dims)(in_width, out_width, 3, stride=2, padding=1)
+            self.down.append(nn.Sequential(strided, make_norm(dims, norm, out_width)))
         inner = widths[-1]
         self.inner = nn.Sequential(conv(dims)(inner, inner, 2), make_norm(dims, "layer", inner), nn.LeakyReLU(0.2))
         self.grow = conv_transpose(dims)(inner, inner, 2)
         self.grow_norm = nn.Sequential(make_norm(dims, norm, inner), nn.Dropout(dropout))
         self.up = nn.ModuleList()  # deepest first; each takes [skip, up]
         for level in reversed(range(downs)):
-            there = widths[level - 1] if level else out_channels
-            parts: list[nn.Module] = [nn.LeakyReLU(0.2), conv_transpose(dims)(2 * widths[level], there, 2, stride=2)]
+            out_width = widths[level - 1] if level else out_channels
+            parts: list[nn.Module] = [
+                nn.LeakyReLU(0.2),
+                conv_transpose(dims)(2 * widths[level], out_width, 2, stride=2),
+            ]
             if level:
-                parts.append(make_norm(dims, norm, there))
+                parts.append(make_norm(dims, norm, out_width))
                 parts += [nn.Dropout(dropout)] if downs - level < _DROPPED else []
             self.up.append(nn.Sequential(*parts))
         self.activation = output_activation(output)

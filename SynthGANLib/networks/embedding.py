@@ -62,9 +62,13 @@ class EmbeddingStack(nn.Module):
         return self.tentative(x)[-1]
 
 
-def _layer(dims: int, here: int, there: int, norm: str) -> nn.Sequential:
-    return nn.Sequential(conv(dims)(here, there, 3, padding=1), make_norm(dims, norm, there), nn.ReLU())
+def _layer(dims: int, in_channels: int, out_channels: int, norm: str) -> nn.Sequential:
+    return nn.Sequential(
+        conv(dims)(in_channels, out_channels, 3, padding=1), make_norm(dims, norm, out_channels), nn.ReLU()
+    )
 
 
-def _image(dims: int, here: int, there: int, output: str) -> nn.Sequential:
-    return nn.Sequential(cast(nn.Module, conv(dims)(here, there, 3, padding=1)), output_activation(output))
+def _image(dims: int, in_channels: int, out_channels: int, output: str) -> nn.Sequential:
+    return nn.Sequential(
+        cast(nn.Module, conv(dims)(in_channels, out_channels, 3, padding=1)), output_activation(output)
+    )

@@ -98,8 +98,8 @@ class FreaUNet(nn.Module):
         return low + high
 
 
-def _double(dims: int, here: int, there: int) -> nn.Sequential:
+def _double(dims: int, in_channels: int, out_channels: int) -> nn.Sequential:
     layers: list[nn.Module] = []
-    for a, b in ((here, there), (there, there)):
+    for a, b in ((in_channels, out_channels), (out_channels, out_channels)):
         layers += [conv(dims)(a, b, 3, padding=1, bias=False), make_norm(dims, "instance", b), nn.LeakyReLU(0.2)]
     return nn.Sequential(*layers)

@@ -38,8 +38,8 @@ def strided_trunk(
         raise ValueError(f"extents {tuple(extents)} are too small for a strided discriminator: 8 is the least")
     layers: list[nn.Module] = []
     width = base
-    here = tuple(extents)
-    while min(here) >= 8:
+    remaining = tuple(extents)
+    while min(remaining) >= 8:
         first = not layers
         bias = norm_name == "none" and not first
         layers.append(conv(dims)(channels, width, 4, 2, 1, bias=bias))
@@ -47,8 +47,8 @@ def strided_trunk(
             layers.append(norm(dims, norm_name, width))
         layers.append(nn.LeakyReLU(_SLOPE, inplace=True))
         channels, width = width, 2 * width
-        here = tuple(n // 2 for n in here)
-    return nn.Sequential(*layers), channels, here
+        remaining = tuple(n // 2 for n in remaining)
+    return nn.Sequential(*layers), channels, remaining
 
 
 class ImageDiscriminator(nn.Module):
@@ -216,18 +216,18 @@ class SuperResolutionCritic(nn.Module):
         self, dims: int = 3, in_channels: int = 1, size: int | Sequence[int] = 64, base: int = 64, dense: int = 1024
     ) -> None:
         super().__init__()
-        self.extents = here = extents_of(dims, size)
-        if any(n % 16 for n in here):
-            raise ValueError(f"extents {here} of this critic must be divisible by 16")
+        self.extents = extents = extents_of(dims, size)
+        if any(n % 16 for n in extents):
+            raise ValueError(f"extents {extents} of this critic must be divisible by 16")
         # width, stride of every layer after the first
         plan = [(1, 2), (2, 1), (2, 2), (4, 1), (4, 2), (8, 1), (8, 2)]
         layers: list[nn.Module] = [conv(dims)(in_channels, base, 3, padding=1), nn.LeakyReLU(_SLOPE, inplace=True)]
         channels = base
         for times, stride in plan:
-            here = tuple(n // stride for n in here)
+            extents = tuple(n // stride for n in extents)
             layers += [
                 conv(dims)(channels, times * base, 3, stride, 1),
-                nn.LayerNorm([times * base, *here]),
+                nn.LayerNorm([times * base, *extents]),
                 nn.LeakyReLU(_SLOPE, inplace=True),
             ]
             channels = times * base

@@ -29,10 +29,10 @@ Normed = Callable[[int], nn.Module]
 class MirrorConv(nn.Module):
     """Convolution after padding by mirroring, `(kernel - 1) // 2` voxels before and after; any extent >= 1."""
 
-    def __init__(self, dims: int, here: int, there: int, kernel: int, stride: int = 1) -> None:
+    def __init__(self, dims: int, in_channels: int, out_channels: int, kernel: int, stride: int = 1) -> None:
         super().__init__()
         self.pad = (kernel - 1) // 2
-        self.conv = conv(dims)(here, there, kernel, stride=stride)
+        self.conv = conv(dims)(in_channels, out_channels, kernel, stride=stride)
 
     def forward(self, x: Tensor) -> Tensor:
         return cast(Tensor, self.conv(reflect_pad(x, [(self.pad, self.pad)] * (x.ndim - 2))))
@@ -80,8 +80,8 @@ def down_path(dims: int, in_channels: int, base: int, downs: int, normed: Normed
     """Kernel 7, then `downs` strided convolutions of kernel 3, each doubling the channels."""
     layers: list[nn.Module] = [MirrorConv(dims, in_channels, base, 7), normed(base), nn.ReLU()]
     for level in range(downs):
-        here = base * 2**level
-        layers += [conv(dims)(here, 2 * here, 3, stride=2, padding=1), normed(2 * here), nn.ReLU()]
+        width = base * 2**level
+        layers += [conv(dims)(width, 2 * width, 3, stride=2, padding=1), normed(2 * width), nn.ReLU()]
     return nn.Sequential(*layers)
 
 
@@ -91,14 +91,14 @@ def up_path(
     """The way back: `up` "transposed" (kernel 3) or "resize" (nearest neighbour, then kernel 3); kernel 7 last."""
     layers: list[nn.Module] = []
     for level in reversed(range(downs)):
-        there = base * 2**level
+        width = base * 2**level
         if up == "transposed":
-            layers.append(conv_transpose(dims)(2 * there, there, 3, stride=2, padding=1, output_padding=1))
+            layers.append(conv_transpose(dims)(2 * width, width, 3, stride=2, padding=1, output_padding=1))
         elif up == "resize":
-            layers += [Double(), MirrorConv(dims, 2 * there, there, 3)]
+            layers += [Double(), MirrorConv(dims, 2 * width, width, 3)]
         else:
             raise ValueError(f"up is 'resize' or 'transposed', not '{up}'")
-        layers += [normed(there), nn.ReLU()]
+        layers += [normed(width), nn.ReLU()]
     return nn.Sequential(*layers, MirrorConv(dims, base, out_channels, 7), output)
 
 

@@ -60,24 +60,24 @@ class StridedUNet(nn.Module):
         self.least, self.skips = 2**downs, skips
         widths = [min(base * 2**level, cap) for level in range(downs)]
         self.down = nn.ModuleList()
-        for level, there in enumerate(widths):
-            here = widths[level - 1] if level else in_channels
+        for level, out_width in enumerate(widths):
+            in_width = widths[level - 1] if level else in_channels
             parts: list[nn.Module] = [nn.LeakyReLU(0.2)] if level else []
-            parts.append(conv(dims)(here, there, kernel, stride=2, padding=1, bias=False))
+            parts.append(conv(dims)(in_width, out_width, kernel, stride=2, padding=1, bias=False))
             if 0 < level < downs - 1:
-                parts.append(make_norm(dims, norm, there))
+                parts.append(make_norm(dims, norm, out_width))
             self.down.append(nn.Sequential(*parts))
         self.up = nn.ModuleList()  # deepest first
         for step, level in enumerate(reversed(range(downs))):
-            here = widths[level] * (2 if skips and step else 1)
-            there = widths[level - 1] if level else out_channels
+            in_width = widths[level] * (2 if skips and step else 1)
+            out_width = widths[level - 1] if level else out_channels
             # kernel 3 needs one voxel more to double an extent exactly
             growth = conv_transpose(dims)(
-                here, there, kernel, stride=2, padding=1, output_padding=4 - kernel, bias=level == 0
+                in_width, out_width, kernel, stride=2, padding=1, output_padding=4 - kernel, bias=level == 0
             )
             parts = [nn.ReLU(), growth]
             if level:
-                parts.append(make_norm(dims, norm, there))
+                parts.append(make_norm(dims, norm, out_width))
                 parts += [nn.Dropout(dropout)] if step < _DROPPED and dropout else []
             self.up.append(nn.Sequential(*parts))
         self.activation = output_activation(output)

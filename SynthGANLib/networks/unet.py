@@ -42,10 +42,10 @@ _NORM = {2: Norm2d, 3: Norm3d}
 def conv_block(dims: int, channels: Sequence[int]) -> nn.Sequential:
     """Convolution 3, instance norm, leaky ReLU for each pair of neighbouring channel counts."""
     layers: list[nn.Module] = []
-    for here, there in pairwise(channels):
+    for in_channels, out_channels in pairwise(channels):
         layers += [
-            _CONV[dims](here, there, 3, padding=1, bias=False),
-            _NORM[dims](there, affine=True),
+            _CONV[dims](in_channels, out_channels, 3, padding=1, bias=False),
+            _NORM[dims](out_channels, affine=True),
             nn.LeakyReLU(0.1, inplace=True),
         ]
     return nn.Sequential(*layers)

@@ -177,16 +177,16 @@ def _plain_norm(dims: int, channels: int) -> nn.Module:
 def _paper_down(dims: int, channels: int, base: int) -> list[nn.Module]:
     layers: list[nn.Module] = [MirrorConv(dims, channels, base, 7), nn.LeakyReLU(_SLOPE)]
     for level in range(_DOWNS):
-        here = base * 2**level
-        layers += [MirrorConv(dims, here, 2 * here, 3, stride=2), nn.LeakyReLU(_SLOPE)]
+        width = base * 2**level
+        layers += [MirrorConv(dims, width, 2 * width, 3, stride=2), nn.LeakyReLU(_SLOPE)]
     return layers
 
 
 def _paper_up(dims: int, channels: int, base: int, output: str) -> list[nn.Module]:
     layers: list[nn.Module] = []
     for level in reversed(range(_DOWNS)):
-        there = base * 2**level
-        doubled = conv_transpose(dims)(2 * there, there, 3, stride=2, padding=1, output_padding=1)
+        width = base * 2**level
+        doubled = conv_transpose(dims)(2 * width, width, 3, stride=2, padding=1, output_padding=1)
         layers += [doubled, nn.LeakyReLU(_SLOPE)]
     return [*layers, conv(dims)(base, channels, 1), output_activation(output)]
 
@@ -195,14 +195,14 @@ def _down(dims: int, channels: int, base: int) -> list[nn.Module]:
     normed = partial(_plain_norm, dims)
     layers: list[nn.Module] = [MirrorConv(dims, channels, base, 7), normed(base), nn.ReLU()]
     for level in range(_DOWNS):
-        here = base * 2**level
-        layers += [MirrorConv(dims, here, 2 * here, 4, stride=2), normed(2 * here), nn.ReLU()]
+        width = base * 2**level
+        layers += [MirrorConv(dims, width, 2 * width, 4, stride=2), normed(2 * width), nn.ReLU()]
     return layers
 
 
 def _up(dims: int, channels: int, base: int, output: str) -> list[nn.Module]:
     layers: list[nn.Module] = []
     for level in reversed(range(_DOWNS)):
-        there = base * 2**level
-        layers += [Double(), MirrorConv(dims, 2 * there, there, 5), make_norm(dims, "layer", there), nn.ReLU()]
+        width = base * 2**level
+        layers += [Double(), MirrorConv(dims, 2 * width, width, 5), make_norm(dims, "layer", width), nn.ReLU()]
     return [*layers, MirrorConv(dims, base, channels, 7), output_activation(output)]

@@ -39,8 +39,8 @@ class Vgg16(nn.Module):
         if len(widths) != len(DEPTHS):
             raise ValueError(f"a VGG has {len(DEPTHS)} widths, not {len(widths)}")
         self.blocks = nn.ModuleList(
-            conv_chain(dims, [here, *[there] * count], norm)
-            for (here, there), count in zip(pairwise([in_channels, *widths]), DEPTHS, strict=True)
+            conv_chain(dims, [in_width, *[out_width] * count], norm)
+            for (in_width, out_width), count in zip(pairwise([in_channels, *widths]), DEPTHS, strict=True)
         )
 
     def convolutions(self) -> list[nn.Module]:

@@ -16,8 +16,8 @@ from SynthGANLib.losses.adversarial import discriminator_loss, generator_loss
 from SynthGANLib.losses.features import Vgg19Features, feature_matching
 from SynthGANLib.losses.penalty import gradient_penalty
 from SynthGANLib.regimes.base import Terms
+from SynthGANLib.regimes.discriminator_accuracy import Accuracy, logits_of
 from SynthGANLib.regimes.supervised import PixelWeights, centred
-from SynthGANLib.regimes.verdict import Accuracy, logits_of
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,8 @@ class AdversarialWeights(PixelWeights):
     clip: float = 0.0
 
     @property
-    def judged(self) -> bool:
-        """Whether the discriminator has a say."""
+    def uses_discriminator(self) -> bool:
+        """Whether a term of the generator needs the discriminator."""
         return bool(self.adversarial or self.feature)
 
 
@@ -68,7 +68,7 @@ def discriminator_terms(
     real, fake = centred(real, fake), fake.detach()
     logits = [logits_of(judge(seen(weights, source, image))) for image in (real, fake)]
     loss = discriminator_loss(logits[0], logits[1], weights.mode, weights.real_label)
-    accuracy.look(logits[0], logits[1], weights.mode)
+    accuracy.update(logits[0], logits[1], weights.mode)
     terms = {"discriminator": weights.discriminator * loss}
     if weights.penalty:
         slope = gradient_penalty(lambda x: logits_of(judge(seen(weights, source, x))), real, fake, rng)
@@ -78,21 +78,21 @@ def discriminator_terms(
 
 def generator_terms(weights: AdversarialWeights, judge: nn.Module, source: Tensor, real: Tensor, fake: Tensor) -> Terms:
     """Adversarial and feature terms of the generator: (D(x, G(x)) taken for real, D's features as for the target)."""
-    verdict = judge(seen(weights, source, fake))
-    terms = {"adversarial": weights.adversarial * generator_loss(logits_of(verdict), weights.mode)}
+    output = judge(seen(weights, source, fake))
+    terms = {"adversarial": weights.adversarial * generator_loss(logits_of(output), weights.mode)}
     if weights.feature:
         real = centred(real, fake)
         with torch.no_grad():
             wanted = judge(seen(weights, source, real))
-        layers = [fake, *_hidden(verdict)], [real, *_hidden(wanted)]
+        layers = [fake, *_hidden(output)], [real, *_hidden(wanted)]
         equal = [weights.feature] * len(layers[0])  # MedGAN sums over the layers
         terms["feature"] = feature_matching(*layers, equal)
     return terms
 
 
-def _hidden(verdict: Tensor | Sequence[Tensor]) -> Sequence[Tensor]:
+def _hidden(output: Tensor | Sequence[Tensor]) -> Sequence[Tensor]:
     """A discriminator's features before its logits; none of one that gives logits only."""
-    return [] if isinstance(verdict, Tensor) else verdict[:-1]
+    return [] if isinstance(output, Tensor) else output[:-1]
 
 
 def vgg_of(networks: Mapping[str, nn.Module], file: str, *, wanted: bool) -> nn.Module | None:

@@ -22,9 +22,9 @@ from SynthGANLib.losses.penalty import clip_weights
 from SynthGANLib.networks.cascade import Cascade
 from SynthGANLib.regimes.adversary import discriminator_terms, generator_terms
 from SynthGANLib.regimes.base import Batch, Outputs, Regime, Terms, sum_of
+from SynthGANLib.regimes.discriminator_accuracy import Accuracy
 from SynthGANLib.regimes.stages import CascadeConfig
 from SynthGANLib.regimes.supervised import inner, pixel_terms, voxel_needs
-from SynthGANLib.regimes.verdict import Accuracy
 
 
 class StagedCascade(Regime):
@@ -49,7 +49,9 @@ class StagedCascade(Regime):
         self.accuracy = Accuracy()
         if len(self.generator.stages) != len(config.stages):
             raise ValueError(f"{len(self.generator.stages)} stages of networks, {len(config.stages)} of training")
-        names = tuple(f"discriminator_{number}" for number, stage in enumerate(config.stages, 1) if stage.judged)
+        names = tuple(
+            f"discriminator_{number}" for number, stage in enumerate(config.stages, 1) if stage.uses_discriminator
+        )
         for name in names:
             setattr(self, name, networks[name])
         keys = [key for stage in config.stages for key in voxel_needs(stage)]
@@ -58,7 +60,8 @@ class StagedCascade(Regime):
         earlier = range(len(config.stages) - 1) if config.folds else range(0)
         self.copies = nn.ModuleList(self._copied(self.generator.stages[stage]) for stage in earlier)
         self.copied_judges = nn.ModuleList(
-            self._copied(self.judge(stage)) if config.stages[stage].judged else nn.ModuleList() for stage in earlier
+            self._copied(self.judge(stage)) if config.stages[stage].uses_discriminator else nn.ModuleList()
+            for stage in earlier
         )
         if names:
             self.groups = {"discriminator": (*names, "copied_judges"), "generator": ("generator", "copies")}
@@ -69,8 +72,8 @@ class StagedCascade(Regime):
         return nn.ModuleList(copy.deepcopy(module) for _ in range(self.config.folds))
 
     def turns(self, step: int) -> tuple[str, ...]:
-        judged = self.config.stages[self.config.stage(step)].judged
-        return ("discriminator", "generator") if judged else ("generator",)
+        uses_discriminator = self.config.stages[self.config.stage(step)].uses_discriminator
+        return ("discriminator", "generator") if uses_discriminator else ("generator",)
 
     def estimate(self, source: Tensor, fold: int | None = None) -> Tensor:
         """The input of the stage in training: by the frozen stages before it, or by their copies for `fold`."""
@@ -81,17 +84,17 @@ class StagedCascade(Regime):
         return self.generator.stage_input(source, images)
 
     def learners(self, fold: int | None) -> list[tuple[str, nn.Module, nn.Module | None]]:
-        """All that learn from a batch of `fold`: the image's name in the graph, the network, its discriminator.
+        """All that learn from a batch of `fold`: the image's name in the outputs, the network, its discriminator.
 
         The stage in training first, then its copies for the other folds.
         """
         now = self.config.stage(self.step)
-        judged = self.config.stages[now].judged
-        found = [("fake", self.generator.stages[now], self.judge(now) if judged else None)]
+        uses_discriminator = self.config.stages[now].uses_discriminator
+        found = [("fake", self.generator.stages[now], self.judge(now) if uses_discriminator else None)]
         if fold is not None and now < len(self.copies):
             for other in range(self.config.folds):
                 if other != fold:
-                    judge = _at(self.copied_judges, now)[other] if judged else None
+                    judge = _at(self.copied_judges, now)[other] if uses_discriminator else None
                     found.append((f"fake_{other}", _at(self.copies, now)[other], judge))
         return found
 

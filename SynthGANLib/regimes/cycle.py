@@ -15,8 +15,8 @@ from SynthGANLib.losses.adversarial import discriminator_loss, generator_loss
 from SynthGANLib.losses.pixel import l1
 from SynthGANLib.losses.structure import gradient_consistency
 from SynthGANLib.regimes.base import Batch, Outputs, Regime, Terms
+from SynthGANLib.regimes.discriminator_accuracy import Accuracy, logits_of
 from SynthGANLib.regimes.pool import ReplayPool
-from SynthGANLib.regimes.verdict import Accuracy, logits_of
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ class Cycle(Regime):
         terms: Terms = {}
         for name, (discriminator, real, fake) in sides.items():
             logits = self.judge(discriminator, real), self.judge(discriminator, fake)
-            self.accuracy.look(*logits, config.mode, name)
+            self.accuracy.update(*logits, config.mode, name)
             loss = discriminator_loss(*logits, config.mode, config.real_label)
             terms[f"discriminator_{name}"] = config.discriminator * loss
         return terms

@@ -93,7 +93,7 @@ class Inpainting(PairedAdversarial):
             yield discriminator_terms(config, self.discriminator, self.accuracy, source, real, fake, rng)
             return
         terms = pixel_terms(config, fake, real, {"weight": self.seen(hole.to(image.dtype), outputs)})
-        if config.judged and self.step >= config.pretrain:
+        if config.uses_discriminator and self.step >= config.pretrain:
             terms |= generator_terms(config, self.discriminator, source, real, fake)
         if self.vgg is not None:
             style, content = style_content(self.vgg, fake, real)

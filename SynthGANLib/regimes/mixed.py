@@ -90,7 +90,7 @@ class Mixed(Cycle):
         terms: Terms = {}
         for name, discriminator, source, real in self._sides(batch["source"], batch["target"]):
             logits = discriminator.paired(source, real), discriminator.paired(source, outputs[f"fake_{name}"].detach())
-            self.accuracy.look(*logits, self.config.paired_mode, f"paired_{name}")
+            self.accuracy.update(*logits, self.config.paired_mode, f"paired_{name}")
             terms[f"paired_discriminator_{name}"] = discriminator_loss(*logits, self.config.paired_mode)
         return terms
 

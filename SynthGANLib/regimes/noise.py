@@ -12,7 +12,7 @@ from torch import Generator, Tensor, nn
 
 from SynthGANLib.losses.adversarial import discriminator_loss, generator_loss
 from SynthGANLib.regimes.base import Batch, Outputs, Regime, Terms, noise
-from SynthGANLib.regimes.verdict import Accuracy, logits_of
+from SynthGANLib.regimes.discriminator_accuracy import Accuracy, logits_of
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Noise(Regime):
             return
         real = logits_of(self.discriminator(batch["target"], *given))
         fake = logits_of(self.discriminator(outputs["fake"].detach(), *given))
-        self.accuracy.look(real, fake, mode)
+        self.accuracy.update(real, fake, mode)
         yield {"discriminator": discriminator_loss(real, fake, mode, self.config.real_label)}
 
     def predict(self, batch: Batch, rng: Generator) -> Tensor:

@@ -17,8 +17,8 @@ from SynthGANLib.losses.features import style_content
 from SynthGANLib.losses.penalty import clip_weights
 from SynthGANLib.regimes.adversary import AdversarialWeights, discriminator_terms, generator_terms, vgg_of
 from SynthGANLib.regimes.base import Batch, Outputs, Regime, Terms
+from SynthGANLib.regimes.discriminator_accuracy import Accuracy
 from SynthGANLib.regimes.supervised import centred, inner, pixel_terms, voxel_needs
-from SynthGANLib.regimes.verdict import Accuracy
 from SynthGANLib.regimes.wasserstein import EVERY_STEP, CriticSchedule
 
 
@@ -70,7 +70,7 @@ class PairedAdversarial(Regime):
 
     def turns(self, step: int) -> tuple[str, ...]:
         config = self.config
-        if not config.judged or step < config.pretrain:
+        if not config.uses_discriminator or step < config.pretrain:
             return ("generator",)
         step -= config.pretrain
         if step < config.critic_pretrain:
@@ -88,7 +88,7 @@ class PairedAdversarial(Regime):
             yield discriminator_terms(config, self.discriminator, self.accuracy, source, real, fake, rng)
             return
         terms = pixel_terms(config, fake, real, batch)
-        if config.judged and self.step >= config.pretrain:
+        if config.uses_discriminator and self.step >= config.pretrain:
             terms |= generator_terms(config, self.discriminator, source, real, fake)
         if self.vgg is not None:
             style, content = style_content(self.vgg, fake, centred(real, fake))

@@ -13,7 +13,7 @@ from SynthGANLib.losses.adversarial import discriminator_loss, generator_loss
 from SynthGANLib.networks.image_discriminators import PyramidDiscriminator
 from SynthGANLib.networks.pyramid import PyramidGenerator, laplacian_pyramid, reconstruct
 from SynthGANLib.regimes.base import Batch, Outputs, Regime, Terms, noise
-from SynthGANLib.regimes.verdict import Accuracy
+from SynthGANLib.regimes.discriminator_accuracy import Accuracy
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Pyramid(Regime):
                 terms[f"adversarial_{level}"] = generator_loss(self.discriminator.judge(level, fake), self.config.mode)
             else:
                 logits = self.discriminator.judge(level, real), self.discriminator.judge(level, fake.detach())
-                self.accuracy.look(*logits, self.config.mode, str(level))
+                self.accuracy.update(*logits, self.config.mode, str(level))
                 loss = discriminator_loss(*logits, self.config.mode, self.config.real_label)
                 terms[f"discriminator_{level}"] = loss
         yield terms

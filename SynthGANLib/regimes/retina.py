@@ -16,7 +16,7 @@ from SynthGANLib.losses.precision import in_float32
 from SynthGANLib.networks.sampler import Sampler
 from SynthGANLib.networks.vessel import RetinaSynthesis, VesselAutoencoder
 from SynthGANLib.regimes.base import Batch, Outputs, Regime, Terms, noise
-from SynthGANLib.regimes.verdict import Accuracy, logits_of
+from SynthGANLib.regimes.discriminator_accuracy import Accuracy, logits_of
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class Retina(Regime):
             return
         real = logits_of(self.discriminator(torch.cat([mask, image], 1)))
         fake = logits_of(self.discriminator(pair.detach()))
-        self.accuracy.look(real, fake, "vanilla")
+        self.accuracy.update(real, fake, "vanilla")
         prior = logits_of(self.code_discriminator(noise(tuple(code.shape), code, rng)))
         encoded = logits_of(self.code_discriminator(code.detach()))
         yield {

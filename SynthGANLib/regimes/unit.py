@@ -17,7 +17,7 @@ from SynthGANLib.losses.precision import in_float32
 from SynthGANLib.networks.unit import PaperUnit, UnitTranslator
 from SynthGANLib.regimes.adversary import vgg_of
 from SynthGANLib.regimes.base import Batch, Outputs, Regime, Terms, noise
-from SynthGANLib.regimes.verdict import Accuracy
+from SynthGANLib.regimes.discriminator_accuracy import Accuracy
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ class Unit(Regime):
             fake = outputs[f"fake_{name}"]
             if turn == "discriminators":
                 logits = discriminator(real), discriminator(fake.detach())
-                self.accuracy.look(*logits, config.mode, name)
+                self.accuracy.update(*logits, config.mode, name)
                 terms[f"discriminator_{name}"] = config.discriminator * discriminator_loss(*logits, config.mode)
             else:
                 game = generator_loss(discriminator(fake), config.mode)

@@ -14,7 +14,7 @@ from torch import Generator, Tensor, nn
 from SynthGANLib.losses.adversarial import discriminator_loss, generator_loss
 from SynthGANLib.losses.penalty import clip_weights, gradient_penalty
 from SynthGANLib.regimes.base import Batch, Outputs, Regime, Terms, noise
-from SynthGANLib.regimes.verdict import logits_of
+from SynthGANLib.regimes.discriminator_accuracy import logits_of
 
 
 @dataclass(frozen=True)

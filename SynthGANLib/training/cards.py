@@ -46,30 +46,32 @@ class About:
     metrics: Mapping[str, Any] = field(default_factory=dict)
 
 
-def make_card(about: About, setup: Setup, data: Mapping[str, Any], way: str, net: Net, network: nn.Module) -> Card:
-    """The card of the network that `setup` exports as `way`.
+def make_card(
+    about: About, setup: Setup, data: Mapping[str, Any], direction: str, net: Net, network: nn.Module
+) -> Card:
+    """The card of the network that `setup` exports as `direction`.
 
     Args:
         data: what `Feed.describe` says; "source" may be missing among its sides: then `net` is a Sampler, which makes
             images from noise, or an Inpainter, whose source is the target with the hole as one more channel.
-        way: "backward" with the sides exchanged; "sample-source" for a Sampler of the source's side; all others make
-            the target.
+        direction: "backward" with the sides exchanged; "sample-source" for a Sampler of the source's side; all others
+            make the target.
         net: name and arguments that build the network anew. network: it itself, for its `multiple`.
 
     Raises:
-        InputError: the way back has no source.
+        InputError: the direction "backward" has no source.
         ModelError: the card does not obey its format.
     """
     sides, scales = dict(data["sides"]), dict(data["normalisers"])
     sampled = net.name == "Sampler"
-    if "source" not in sides and way == "backward":
+    if "source" not in sides and direction == "backward":
         raise InputError("A model that was trained on one kind of images has no way back.")
     if "source" not in sides:
         sides["source"], scales["source"] = _with_hole(sides["target"]), scales["target"]
-    if way == "backward":
+    if direction == "backward":
         sides = {"source": sides["target"], "target": sides["source"]}
         scales = {"source": _as_source(scales["target"], sides["source"]), "target": _as_target(scales["source"])}
-    if way == "sample-source":
+    if direction == "sample-source":
         sides["target"], scales["target"] = sides["source"], _drawn(sides["source"], scales["source"])
     if sampled:
         sides["source"], scales["source"] = NOISE, {"kind": "zscore"}

@@ -70,13 +70,13 @@ class World:
         """True if `flag` is true in one process; waits for them."""
         return not self.every(not flag)
 
-    def first_says(self, number: int) -> int:
+    def broadcast_int(self, number: int) -> int:
         """The first process's number, in all; waits for them."""
         if self.size == 1:
             return number
-        told = torch.tensor([number], dtype=torch.int64, device=self.device)
-        dist.broadcast(told, 0)
-        return int(told.item())
+        shared = torch.tensor([number], dtype=torch.int64, device=self.device)
+        dist.broadcast(shared, 0)
+        return int(shared.item())
 
     @torch.no_grad()
     def share(self, module: nn.Module) -> None:

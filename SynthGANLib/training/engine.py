@@ -23,7 +23,7 @@ from SynthGANLib.signals import stop_on_signals
 from SynthGANLib.training import checkpoint
 from SynthGANLib.training.batches import Batches, Feed
 from SynthGANLib.training.distributed import World
-from SynthGANLib.training.guard import DiscriminatorWatch, first_bad_gradient, not_finite, save_offence
+from SynthGANLib.training.guard import DiscriminatorWatch, first_bad_gradient, not_finite, save_failing_batch
 from SynthGANLib.training.log import Reports
 from SynthGANLib.training.schedule import set_rates
 from SynthGANLib.training.state import State
@@ -81,7 +81,7 @@ def train(
     Raises:
         InputError: `out` holds a run and `resume` is false, or one with other settings; the disk refuses; the data
             does not fit the recipe.
-        NotFiniteError: a loss or gradient became NaN or infinite; the batch is kept in `offending/`.
+        NotFiniteError: a loss or gradient became NaN or infinite; the batch is kept in `nonfinite/`.
     """
     out = Path(out)
     world = world or World(0, 1, resolve_device(device))
@@ -97,7 +97,7 @@ def train(
         }
     )
     begin = checkpoint.newest(out, world.size, _tell) if resume and world.first else None
-    begin = world.first_says(-1 if begin is None else begin)
+    begin = world.broadcast_int(-1 if begin is None else begin)
     if begin >= 0:
         checkpoint.take_up(out, begin, state, about, rank=world.rank)
     elif begun is not None and world.first:
@@ -131,7 +131,7 @@ def train(
                 if norm is None:
                     network = nn.ModuleList(regime.networks(turn))
                     facts = {"gradient": first_bad_gradient(network), "checkpoint": saved}
-                    kept = save_offence(out, step, world.rank, turn, batch, terms, **facts)
+                    kept = save_failing_batch(out, step, world.rank, turn, batch, terms, **facts)
                     raise not_finite(step, turn, terms, saved, kept)
                 with torch.no_grad():
                     regime.after(turn)
@@ -145,7 +145,7 @@ def train(
             if last or state.step % log_every == 0:
                 watched = _watched(regime, outputs)
                 reports.scalars(state.step, {**watched, "rate": factor})
-                reports.warn(state.step, watch.look(state.step, watched))
+                reports.warn(state.step, watch.update(state.step, watched))
             del outputs, batch
             due = validator is not None and world.first and (last or state.step % validate_every == 0)
             state.pending = due and stopping
@@ -231,7 +231,7 @@ def _validate(out: Path, state: State, validator: Validator, reports: Reports) -
     averaged = state.average.instead_of if state.average is not None else contextlib.nullcontext
     cuda = [state.device] if state.device.type == "cuda" else []
     with averaged():
-        copies = {way: copy.deepcopy(network).eval() for way, network in state.regime.usable().items()}
+        copies = {direction: copy.deepcopy(network).eval() for direction, network in state.regime.usable().items()}
     with torch.random.fork_rng(devices=cuda):
         report = validator(copies, state.device)
     reports.validation(state.step, report.metrics, report.text, report.pictures)

@@ -27,7 +27,7 @@ from SynthGANLib.training.validate import way_of_measuring
 from SynthGANLib.training.wrapping import exported
 
 UNMEASURED = ("backward", "sample", "sample-source")
-"""Ways that no validation goes; the numbers of the way forward say nothing of them."""
+"""Directions that are not validated; the numbers of "forward" say nothing of them."""
 
 
 @dataclass(frozen=True)
@@ -48,9 +48,9 @@ def export(
     force: bool = False,
     **words: str,
 ) -> dict[str, Path]:
-    """Write the run's model folder to `out`, and others, where the regime has any, to `out` + "-" + their way.
+    """Write the run's model folder to `out`, and others, where the regime has any, to `out` + "-" + direction.
 
-    The ways are "backward"; "sample" and "sample-source", which make target and source from noise; and "class-0",
+    The directions are "backward"; "sample" and "sample-source", which make target and source from noise; and "class-0",
     "class-1", ... for each class of a generator with classes. The weights are the best ones by validation, else those
     of the last checkpoint (averaged if the setup averages).
 
@@ -61,7 +61,7 @@ def export(
         words: fields of `About` (id, title, licence, anatomy, ...) in place of the defaults.
 
     Returns:
-        the folders by way.
+        the folders by direction.
 
     Raises:
         InputError: no run, no weights in it, no such class, or words that a card does not have.
@@ -79,15 +79,17 @@ def export(
     regime.step = max(0, weights.step - 1)  # what is trained by then is exported
     found = exported(setup, networks, regime, record.data, label=label)
     about = _about(recipe, setup, record, weights, words)
-    written = {way: out if way == "forward" else out.with_name(f"{out.name}-{way}") for way in found}
+    written = {
+        direction: out if direction == "forward" else out.with_name(f"{out.name}-{direction}") for direction in found
+    }
     for path in written.values():
         check_target(path, force=force)  # before the first is written
-    for way, (net, network) in found.items():
-        card = make_card(_worded(about, way, net, record), setup, record.data, way, net, network)
-        card = with_metrics(card, {} if way in UNMEASURED else _measured(record, about.metrics, net, card))
+    for direction, (net, network) in found.items():
+        card = make_card(_worded(about, direction, net, record), setup, record.data, direction, net, network)
+        card = with_metrics(card, {} if direction in UNMEASURED else _measured(record, about.metrics, net, card))
         # a vector like what the normaliser gives: bounded, smooth enough, the same in every export
         given = torch.randn(vector_shape(card), generator=Generator().manual_seed(record.seed)).clamp(-1.0, 1.0)
-        Model.build(card, network, given).save(written[way], force=force)
+        Model.build(card, network, given).save(written[direction], force=force)
     return written
 
 
@@ -156,15 +158,15 @@ def _about(recipe: Recipe, setup: Setup, record: Record, weights: Weights, words
     return replace(about, **dict(words))  # type: ignore[arg-type]  # texts only, by the check above
 
 
-def _worded(about: About, way: str, net: Net, record: Record) -> About:
+def _worded(about: About, direction: str, net: Net, record: Record) -> About:
     """The words for one of several folders; its numbers come when its range and units are known."""
     about = replace(about, metrics={})
     if net.name == "Inpainter":
         about = replace(about, description=f"{about.description} {_hole_in_words(record)}"[:4000])
-    if way == "forward":
+    if direction == "forward":
         return about
-    ending = f"-{way}"
-    title = f"{about.title} ({way.replace('-', ' ')})"
+    ending = f"-{direction}"
+    title = f"{about.title} ({direction.replace('-', ' ')})"
     return replace(about, id=about.id[: 64 - len(ending)] + ending, title=title[:200])
 
 

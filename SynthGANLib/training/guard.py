@@ -23,14 +23,14 @@ class NotFiniteError(SynthGANError):
     kind = "training"
 
 
-def save_offence(
+def save_failing_batch(
     run: Path, step: int, rank: int, turn: str, batch: Mapping[str, Tensor], terms: Mapping[str, Tensor], **more: Any
 ) -> str:
-    """Write the batch (`.safetensors`) and what was computed from it (`.json`) to `offending/`.
+    """Write the batch (`.safetensors`) and what was computed from it (`.json`) to `nonfinite/`.
 
     Returns a clause on where it lies, or on why it could not be kept: a disk that refuses must not hide what happened.
     """
-    path = run / "offending" / f"step-{step:08d}.rank{rank}.safetensors"
+    path = run / "nonfinite" / f"step-{step:08d}.rank{rank}.safetensors"
     kept = {name: value.detach().cpu().contiguous() for name, value in batch.items()}
     try:
         write_whole(path, lambda part: _write_tensors(kept, part))
@@ -66,7 +66,7 @@ def first_bad_gradient(network: nn.Module) -> str | None:
 def not_finite(step: int, turn: str, terms: Mapping[str, Tensor], saved: int | None, kept: str) -> Exception:
     """The error of a run whose numbers have left the finite ones: one sentence, and what to do.
 
-    `saved`: the last checkpoint's step. `kept`: what `save_offence` returned.
+    `saved`: the last checkpoint's step. `kept`: what `save_failing_batch` returned.
     """
     bad = [name for name, value in terms.items() if not bool(torch.isfinite(value).all())]
     what = f"the loss term '{bad[0]}'" if bad else "a gradient"
@@ -80,7 +80,7 @@ def not_finite(step: int, turn: str, terms: Mapping[str, Tensor], saved: int | N
 class DiscriminatorWatch:
     """Notices a discriminator that tells real from fake nearly always and for long: its gradient teaches no more.
 
-    `look` takes shares of logits on the right side: "real_accuracy" and "fake_accuracy" (`Regime.watch`).
+    `update` takes shares of logits on the right side: "real_accuracy" and "fake_accuracy" (`Regime.watch`).
     """
 
     LIMIT = 0.98
@@ -90,7 +90,7 @@ class DiscriminatorWatch:
     def __init__(self) -> None:
         self.since: int | None = None
 
-    def look(self, step: int, watched: Mapping[str, float]) -> str | None:
+    def update(self, step: int, watched: Mapping[str, float]) -> str | None:
         """The warning due at this step, as a sentence, or None."""
         real, fake = watched.get("real_accuracy"), watched.get("fake_accuracy")
         if real is None or fake is None or min(real, fake) < self.LIMIT:

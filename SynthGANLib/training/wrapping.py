@@ -41,16 +41,16 @@ def exported(
         InputError: no such class; or a network that cannot be built from the setup's.
     """
     found: dict[str, tuple[Net, nn.Module]] = {}
-    for way, network in regime.usable().items():
+    for direction, network in regime.usable().items():
         net = net_of(setup, networks, network)
         if "source" in data["sides"] or net.name in ("Sampler", "Inpainter"):
-            found[way] = net, network
+            found[direction] = net, network
         elif not isinstance(getattr(network, "code", None), int):
-            found[way] = as_inpainter(net, network, data["normalisers"]["target"])
+            found[direction] = as_inpainter(net, network, data["normalisers"]["target"])
         else:
             classes = _classes(net, label)
             for one in classes:
-                name = way if label is not None or one is None else f"class-{one}"
+                name = direction if label is not None or one is None else f"class-{one}"
                 found[name] = as_sampler(net, network, one)
     if label is not None and not any(net.arguments.get("label") == label for net, _ in found.values()):
         raise InputError(f"The networks make no classes, so there is no class {label}.", next_step="Leave --label out.")
@@ -88,7 +88,7 @@ def net_of(setup: Setup, networks: Mapping[str, nn.Module], network: nn.Module) 
     """Name and arguments that build `network` anew.
 
     It is one of the setup's `networks`; or the first stages of one that is a cascade; or a Sampler of such a one; or a
-    network of another name over the same weights, with the same arguments (the way back of UNIT); or one whose
+    network of another name over the same weights, with the same arguments (UNIT backward); or one whose
     arguments are networks of the setup, by their names there.
 
     Raises:

@@ -133,7 +133,7 @@ def pair(inputs: int = 2) -> dict[str, nn.Module]:
 
 
 def two_domains() -> dict[str, nn.Module]:
-    names = {f"generator_{way}": Translator() for way in ("ab", "ba")}
+    names = {f"generator_{direction}": Translator() for direction in ("ab", "ba")}
     return names | {f"discriminator_{domain}": Judge() for domain in "ab"}
 
 

@@ -11,11 +11,11 @@ from network_battery import count as parameters
 from torch.nn import functional as F
 
 from SynthGANLib.errors import ModelError
-from SynthGANLib.networks.blocks import initialise
 from SynthGANLib.networks.noise import MlpGenerator, NoiseDecoder
 from SynthGANLib.networks.registry import GENERATIVE, build
 from SynthGANLib.networks.sampler import Sampler, cells_of, code_from_image
 from SynthGANLib.networks.vessel import RetinaSynthesis, VesselAutoencoder
+from SynthGANLib.training.schedule import initialise
 
 
 def dice(seed: int = 0) -> torch.Generator:

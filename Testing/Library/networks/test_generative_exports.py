@@ -170,7 +170,7 @@ def test_the_level_is_validated_that_is_exported(tmp_path: Path) -> None:
 
     def score(seen: int) -> float:
         regime.images_seen.fill_(seen)
-        networks = {way: network.eval() for way, network in regime.usable().items()}
+        networks = {direction: network.eval() for direction, network in regime.usable().items()}
         return SampleValidator(card, [Case], samples=2)(networks, torch.device("cpu")).score  # type: ignore[list-item]
 
     assert score(0) == score(31) != score(40) == score(63) != score(999)
@@ -188,7 +188,7 @@ def test_vessels_and_fundus_of_one_code_are_two_models(tmp_path: Path) -> None:
     scales = {"source": {"kind": "window", "low": -1.0, "high": 1.0}, "target": {"kind": "rgb"}}
     write_record(run, replace(record, data={**record.data, "normalisers": scales}))
     folders = export(run, tmp_path / "m", id="fundus")
-    assert {way: path.name for way, path in folders.items()} == {
+    assert {direction: path.name for direction, path in folders.items()} == {
         "forward": "m", "sample": "m-sample", "sample-source": "m-sample-source",
     }  # fmt: skip
     render, fundus, vessels = (Model.load(path) for path in folders.values())

@@ -29,13 +29,13 @@ COPIES_LATE = ("super-resolution",)
 """Compared with the best constant only: its source is nearer than a short run can come without a skip."""
 
 
-def ways(run: Run) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+def directions(run: Run) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
     """Direction -> what goes in, what should come out."""
     source, target = run.held["source"], run.held["target"]
     return {
-        way: (source, target) if way == "forward" else (target, source)
-        for way in run.after.exported()
-        if way in ("forward", "backward")
+        direction: (source, target) if direction == "forward" else (target, source)
+        for direction in run.after.exported()
+        if direction in ("forward", "backward")
     }
 
 
@@ -43,12 +43,12 @@ def ways(run: Run) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
 def test_a_translation_beats_its_source_and_every_constant(name, tmp_path):
     run = trained(name, tmp_path)
     check_finite(run)
-    for way, (given, wanted) in ways(run).items():
+    for direction, (given, wanted) in directions(run).items():
         with torch.no_grad():
-            found = error(run.after.exported()[way](given), wanted)
+            found = error(run.after.exported()[direction](given), wanted)
         comparable = given.shape == wanted.shape and name not in COPIES_LATE
         copied = error(given, wanted) if comparable else math.inf
-        assert found < LEAST.get(name, 0.8) * min(copied, error(constant(wanted), wanted)), way
+        assert found < LEAST.get(name, 0.8) * min(copied, error(constant(wanted), wanted)), direction
 
 
 @pytest.mark.parametrize("name", TWO_DOMAINS)
@@ -64,8 +64,8 @@ def test_there_and_back_is_half_as_wrong_and_what_lies_between_looks_like_the_ot
             there, back = networks["forward"], networks["backward"]
             cycle.append(error(back(there(a)), a) + error(there(back(b)), b))
             levels = [
-                (networks[way](given).flatten().sort().values - wanted.flatten().sort().values).abs().mean()
-                for way, (given, wanted) in ways(run).items()
+                (networks[direction](given).flatten().sort().values - wanted.flatten().sort().values).abs().mean()
+                for direction, (given, wanted) in directions(run).items()
             ]
             grey.append(float(sum(levels)))
     assert cycle[1] < 0.5 * cycle[0]

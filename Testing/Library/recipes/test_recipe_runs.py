@@ -48,8 +48,8 @@ def test_recipe_resumes_exactly_and_its_export_runs(name, tmp_path):
     write_record(stopped, Record(name, "tiny", SETTINGS, feed.describe(), "data.json", 1, "none"))
     folders = export(stopped, tmp_path / "model")
     classes = setup.networks["generator"].arguments.get("classes", 0) if "generator" in setup.networks else 0
-    ways = {f"class-{number}" for number in range(classes)}
-    assert set(folders) == (ways or set(setup.build().exported()))
+    directions = {f"class-{number}" for number in range(classes)}
+    assert set(folders) == (directions or set(setup.build().exported()))
     for folder in folders.values():
         model = Model.load(folder)
         channels = model.card.source.channels

@@ -120,7 +120,7 @@ def test_channels_of_the_stages(name: str, stages: list[int], judges: dict[str, 
     assert given == stages
     assert {one: convolutions(network)[0].in_channels for one, network in networks.items() if one in judges} == judges
     assert set(networks) == {"generator", *judges}
-    judged = [number for number, stage in enumerate(setup.config.stages, 1) if stage.judged]
+    judged = [number for number, stage in enumerate(setup.config.stages, 1) if stage.uses_discriminator]
     assert [f"discriminator_{number}" for number in judged] == list(judges)
 
 
@@ -180,7 +180,7 @@ def test_lesions_are_made_better_the_more_they_weigh() -> None:
 def test_bright_spots_are_made_better_by_weighing_uptake() -> None:
     """FCN of Ben-Cohen 2019: its first stage with and without the weights of high uptake."""
     first = RECIPES["fcn-cgan"].canonical().config.stages[0]
-    assert (first.voxels, first.l2 > 0, first.judged) == ("bright", True, False)
+    assert (first.voxels, first.l2 > 0, first.uses_discriminator) == ("bright", True, False)
     found = []
     for voxels in ("all", "bright"):
         regime = supervised.Supervised(

@@ -132,7 +132,7 @@ def test_one_process_needs_no_others(monkeypatch):
         tensor = torch.arange(3.0)
         world.average([tensor])
         assert tensor.tolist() == [0.0, 1.0, 2.0]
-        assert (world.every(False), world.any(True), world.first_says(7)) == (False, True, 7)
+        assert (world.every(False), world.any(True), world.broadcast_int(7)) == (False, True, 7)
 
 
 def test_processes_that_would_share_a_card_are_refused(monkeypatch):

@@ -253,10 +253,10 @@ def test_batch_that_breaks_the_loss_is_kept(tmp_path):
     with pytest.raises(NotFiniteError, match="In step 5 the loss term 'discriminator' of the turn") as caught:
         run(setup, tmp_path, feed, save_every=4)
     assert "checkpoint of step 4" in caught.value.next_step
-    kept = load_file(tmp_path / "offending" / "step-00000005.rank0.safetensors")
+    kept = load_file(tmp_path / "nonfinite" / "step-00000005.rank0.safetensors")
     for name, value in feed.batch(5).items():
         assert torch.equal(torch.nan_to_num(kept[name]), torch.nan_to_num(value)), name
-    facts = json.loads((tmp_path / "offending" / "step-00000005.rank0.json").read_text())
+    facts = json.loads((tmp_path / "nonfinite" / "step-00000005.rank0.json").read_text())
     assert (facts["step"], facts["turn"], facts["terms"], facts["checkpoint"]) == (
         5,
         "discriminator",
@@ -279,7 +279,7 @@ def test_full_disk_does_not_hide_what_became_nan(tmp_path, monkeypatch):
     assert "the batch could not be kept: '" in str(caught.value)
     assert "(No space left on device)" in str(caught.value)
     assert "checkpoint of step 4" in caught.value.next_step
-    assert not list((tmp_path / "offending").iterdir())
+    assert not list((tmp_path / "nonfinite").iterdir())
 
 
 class Root(ToyLine):
@@ -292,7 +292,7 @@ class Root(ToyLine):
 def test_gradient_that_is_not_finite_is_told(tmp_path):
     with pytest.raises(NotFiniteError, match="a gradient of the turn 'line'"):
         run(line_setup(regime=Root), tmp_path)
-    facts = json.loads((tmp_path / "offending" / "step-00000000.rank0.json").read_text())
+    facts = json.loads((tmp_path / "nonfinite" / "step-00000000.rank0.json").read_text())
     assert facts["terms"] == {"root": 0.0}
     assert facts["gradient"] == "0.w"
 
@@ -300,12 +300,12 @@ def test_gradient_that_is_not_finite_is_told(tmp_path):
 def test_discriminator_that_has_won_is_told_once_in_a_while():
     watch = DiscriminatorWatch()
     won, even = {"real_accuracy": 1.0, "fake_accuracy": 0.99}, {"real_accuracy": 1.0, "fake_accuracy": 0.6}
-    told = [step for step in range(0, 4 * watch.LONG, 100) if watch.look(step, won)]
+    told = [step for step in range(0, 4 * watch.LONG, 100) if watch.update(step, won)]
     assert told == [watch.LONG, 2 * watch.LONG, 3 * watch.LONG]
-    assert watch.look(10**6, even) is None
-    assert watch.look(10**6 + 100, won) is None
-    assert "Since step" in str(watch.look(10**6 + 100 + watch.LONG, won))
-    assert DiscriminatorWatch().look(0, {"distance": 1.0}) is None
+    assert watch.update(10**6, even) is None
+    assert watch.update(10**6 + 100, won) is None
+    assert "Since step" in str(watch.update(10**6 + 100 + watch.LONG, won))
+    assert DiscriminatorWatch().update(0, {"distance": 1.0}) is None
 
 
 # What it says

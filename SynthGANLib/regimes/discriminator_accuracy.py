@@ -26,14 +26,14 @@ class Accuracy:
         self._shares: dict[str, tuple[Tensor, Tensor]] = {}
 
     @torch.no_grad()
-    def look(self, real: Logits, fake: Logits, mode: str, which: str = "") -> None:
+    def update(self, real: Logits, fake: Logits, mode: str, which: str = "") -> None:
         """Take in the logits (of all scales, if a list) of the discriminator `which`."""
         if mode in _BETWEEN:
             middle = _BETWEEN[mode]
             self._shares[which] = (_share(real, lambda x: x > middle), _share(fake, lambda x: x < middle))
 
     def numbers(self) -> dict[str, float]:
-        """The "real_accuracy" and "fake_accuracy", mean over the discriminators looked at; nothing before the first."""
+        """The "real_accuracy" and "fake_accuracy", mean over the discriminators; nothing before the first update."""
         if not self._shares:
             return {}
         real, fake = zip(*self._shares.values(), strict=True)
