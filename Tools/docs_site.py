@@ -1,7 +1,8 @@
 """A hook of mkdocs: links from Docs/ to other files of the repository work on the site as they do on GitHub.
 
 Pictures below Resources/Screenshots are copied into the site; every other link that leaves Docs/ becomes the address
-of the file on GitHub. A link to a file that does not exist ends the build.
+of the file on GitHub. A link to a file that does not exist ends the build. A reader's browser asks no other server for
+anything: the theme would fetch the repository's star count from GitHub.
 """
 
 from __future__ import annotations
@@ -41,3 +42,13 @@ def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, **other
         return f"]({config.repo_url}/{kind}/main/{target}{anchor})"
 
     return OUTSIDE.sub(rewritten, markdown)
+
+
+def on_post_page(output: str, **others: Any) -> str:
+    """Keep the link to the repository and drop the mark by which the theme's script finds it."""
+    return output.replace(' data-md-component="source"', "")
+
+
+def on_post_template(output_content: str, **others: Any) -> str:
+    """The same for the page that is shown where there is none."""
+    return on_post_page(output_content)
