@@ -2,9 +2,9 @@
 # Everything else is for people who work on SynthGAN. `make help` lists the targets.
 
 VENV  ?= .venv
-# The first of these that is Python 3.11 or 3.12; name another with PYTHON=/path/to/python.
-PYTHON ?= $(shell for p in python3 python3.12 python3.11; do \
-	$$p -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' 2>/dev/null && echo $$p && break; done)
+# The first of these that is Python 3.11 to 3.13; name another with PYTHON=/path/to/python.
+PYTHON ?= $(shell for p in python3 python3.12 python3.13 python3.11; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && echo $$p && break; done)
 MODEL  ?= head-mr-ct
 INPUT  ?=
 OUTPUT ?= demo
@@ -22,7 +22,7 @@ PY    := $(VENV)/bin/python
 READY := $(VENV)/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint lists bench bench-training bench-panel zoo real-heads models train-head clean
+.PHONY: help demo test test-fast lint docs lists bench bench-training bench-panel zoo real-heads models train-head clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' Makefile
@@ -38,7 +38,7 @@ named-python:
 
 # Rebuilt when the project's requirements change; otherwise a second run starts at once.
 $(READY): pyproject.toml constraints.txt | named-python
-	@test -n "$(PYTHON)" || { echo "SynthGAN needs Python 3.11 or 3.12 and found neither:" \
+	@test -n "$(PYTHON)" || { echo "SynthGAN needs Python 3.11, 3.12 or 3.13 and found none:" \
 	  "install one, or name it with 'make PYTHON=/path/to/python3.12 ...'." >&2; exit 2; }
 	@test -x $(PY) || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "The virtual environment could not" \
 	  "be made: install Python's venv package (Debian and Ubuntu: apt-get install python3-venv)." >&2; exit 2; }
@@ -53,8 +53,18 @@ demo: $(READY) ## synthesise a CT in a real MRML scene; results in demo/ (INPUT=
 test: $(READY) ## lint, type check and every test, each suite in a process of its own
 	@$(PY) Testing/run_all.py
 
+test-fast: $(READY) ## for daily work: ruff, import layers and the library's tests that are not marked slow
+	@$(PY) Testing/run_all.py fast
+
 lint: $(READY) ## ruff, import layers and mypy only
 	@$(PY) Testing/run_all.py ruff imports mypy
+
+$(VENV)/ready-docs: $(READY)
+	@$(PY) -m pip install --disable-pip-version-check --quiet --constraint constraints.txt --editable '.[docs]'
+	@touch $@
+
+docs: $(VENV)/ready-docs ## build the documentation as a site in site/, without the network
+	@$(PY) Testing/run_all.py docs
 
 lists: $(READY) ## write the lists of files in the CMake files
 	@$(PY) Tools/cmake_lists.py
@@ -81,5 +91,5 @@ train-head: $(READY) ## train the model head-mr-ct again from its seed (LABELS=,
 	$(PY) -m Tools.Models.head_mr_ct.train --labels "$(LABELS)" --out "$(RUN)"
 
 clean: ## remove the environment, caches and the demo's results
-	rm -rf $(VENV) demo build dist .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) demo site build dist .coverage .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

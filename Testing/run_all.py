@@ -3,6 +3,9 @@
 Each suite has a process of its own: the panel tests put stand-ins for Slicer's Qt modules into `sys.modules`,
 which no other test may see. The library's tests are shared out, file by file, to as many processes as there are cores,
 four at most. The closing lines repeat every suite's own summary.
+
+Without arguments all checks and suites run, and what they reach of the code is measured together. With arguments only
+the named steps run, without being measured; `fast` stands for those of daily work.
 """
 
 from __future__ import annotations
@@ -18,6 +21,8 @@ ROOT = Path(__file__).resolve().parent.parent
 PYTEST = [sys.executable, "-m", "pytest"]
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 SHARES = min(4, CORES)
+COVERAGE_FLOOR = 0
+"""Percent of lines and branches of the library and the module that the suites together must reach."""
 STEPS: dict[str, list[str]] = {
     "ruff": [sys.executable, "-m", "ruff", "check", "."],
     "imports": [str(Path(sys.executable).with_name("lint-imports")), "--no-cache"],
@@ -25,7 +30,13 @@ STEPS: dict[str, list[str]] = {
     "library": [*PYTEST, "--numprocesses", str(SHARES), "--dist", "loadfile", "Testing/Library"],
     "mrml": [*PYTEST, "Testing/Mrml"],
     "panel": [*PYTEST, "Testing/Panel"],
+    "coverage": [sys.executable, "-m", "coverage", "report", f"--fail-under={COVERAGE_FLOOR}"],
+    "quick": [*PYTEST, "--numprocesses", str(SHARES), "--dist", "loadfile", "-m", "not slow", "Testing/Library"],
+    "docs": [sys.executable, "-m", "mkdocs", "build", "--quiet", "--strict"],
 }
+EVERYTHING = ("ruff", "imports", "mypy", "library", "mrml", "panel", "coverage")
+FAST = ("ruff", "imports", "quick")
+SUITES = ("library", "mrml", "panel")
 PYTEST_SUMMARY = re.compile(r"^=+ (.*\bin [\d.]+s.*?) =+$")
 
 
@@ -35,7 +46,7 @@ def run_step(name: str, command: list[str]) -> tuple[int, str]:
     environment = {**os.environ, "QT_QPA_PLATFORM": "offscreen", "PYTHONUNBUFFERED": "1"}
     if name == "imports":
         environment["PYTHONPATH"] = os.pathsep.join((str(ROOT), str(ROOT / "SynthGAN")))
-    if name == "library":
+    if name in ("library", "quick"):
         environment["OMP_NUM_THREADS"] = str(max(1, CORES // SHARES))  # the processes are the threads
     started = time.monotonic()
     process = subprocess.Popen(
@@ -59,12 +70,21 @@ def run_step(name: str, command: list[str]) -> tuple[int, str]:
     return code, f"{text} [exit code {code}, {time.monotonic() - started:.0f} s]"
 
 
+def measured(name: str) -> list[str]:
+    """The command of a step; a suite also adds what it reaches to `.coverage`, which the first suite begins."""
+    if name not in SUITES:
+        return STEPS[name]
+    return [*STEPS[name], "--cov", "--cov-report=", *(["--cov-append"] if name != SUITES[0] else [])]
+
+
 def main(arguments: list[str]) -> int:
-    unknown = [name for name in arguments if name not in STEPS]
+    unknown = [name for name in arguments if name not in (*STEPS, "fast")]
     if unknown:
-        print(f"There is no step named {unknown[0]}: choose from {', '.join(STEPS)}.", file=sys.stderr)
+        print(f"There is no step named {unknown[0]}: choose from {', '.join((*STEPS, 'fast'))}.", file=sys.stderr)
         return 2
-    results = [run_step(name, STEPS[name]) for name in arguments or STEPS]
+    named = [step for name in arguments for step in (FAST if name == "fast" else (name,))]
+    commands = {name: STEPS[name] for name in named} or {name: measured(name) for name in EVERYTHING}
+    results = [run_step(name, command) for name, command in commands.items()]
     print("\n" + "-" * 100)
     for _, closing in results:
         print(closing)

@@ -39,6 +39,7 @@ sys.exit(main(arguments))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="SIGKILL is POSIX")
 @pytest.mark.parametrize("name", ["p2.nrrd.json", "p2.nrrd"])
 def test_a_kill_between_the_renames_leaves_whole_results_only(

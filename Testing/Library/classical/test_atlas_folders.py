@@ -92,6 +92,7 @@ def test_the_page_tells_the_size_of_the_tensors(folder: Path, capsys: pytest.Cap
     assert capsys.readouterr().out == page
 
 
+@pytest.mark.slow
 def test_the_whole_way_of_a_head(stored: Path) -> None:
     """An unseen head in another orientation: better than soft tissue everywhere, on exactly its own grid."""
     head = draw_head(9, SPACING)

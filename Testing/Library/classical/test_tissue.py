@@ -91,6 +91,7 @@ def test_table_is_the_users(t1_head):
     assert harder.max() > softer.max() + 500
 
 
+@pytest.mark.slow
 def test_bias_field_is_removed(t1_head):
     """A known ramp of shading across the head is taken out again."""
     head, _, _, body = t1_head

@@ -91,6 +91,7 @@ def test_features_follow_the_tissues_and_distrust_noise():
     assert dark < 0.15 < 0.4 < dim < 0.6 < 0.95 < bright
 
 
+@pytest.mark.slow
 def test_bone_and_air_are_found_where_one_contrast_cannot(case, result):
     head, _, truth, body = case
     single = tissue_ct(simulate_mr(head, "T1-SE", 6), body)
@@ -120,6 +121,7 @@ def test_another_head_and_more_noise_change_little():
     assert np.abs(found - truth)[body].mean() < 130
 
 
+@pytest.mark.slow
 def test_gain_and_the_order_of_voxels_change_nothing(case, result):
     _, pair, _, body = case
     louder = tissue_echoes_ct(pair.with_array(pair.array * 8.0), body, **UTE)
@@ -157,6 +159,7 @@ def test_smoothing_removes_specks():
     assert np.median(smooth[specks]) > -250
 
 
+@pytest.mark.slow
 def test_further_contrasts_are_used(case, result):
     """A Dixon pair sharpens fat; T1 and T2 without echoes fall back on anatomy and still keep the brain."""
     head, pair, truth, body = case

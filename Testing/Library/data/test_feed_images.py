@@ -239,6 +239,7 @@ def test_orientation_and_spacing(tmp_path: Path) -> None:
     assert coarse.batch(0)["source"].shape == (4, 1, 16, 16)
 
 
+@pytest.mark.slow
 def test_real_pictures_and_volumes(shared_data: Path, tmp_path: Path) -> None:
     pork, fundus, brain = (shared_data / name for name in ("mri_dir_meatphantom", "drive_fundus", "harvard_aanlib"))
     meat = [{"subject": "p", "source": str(pork / "t2.nii.gz"), "target": str(pork / "ct_on_t2grid_HU.nii.gz")}]

@@ -218,6 +218,7 @@ def reports(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict
     return found
 
 
+@pytest.mark.slow
 def test_real_misregistered_slices_are_told_from_registered_ones(reports: dict[str, PairReport]) -> None:
     registered, raw = reports[""], reports["_raw_misaligned"]
     shifted = {

@@ -191,6 +191,7 @@ def test_the_tiles_are_those_that_are_computed(folder: Path) -> None:
     assert estimate_run(model.card, image.grid, "cpu", folder=folder).tiles == result.meta["tiles"]
 
 
+@pytest.mark.slow
 def test_the_worker_records_its_runs_and_estimates_need_no_torch(shelf: Path, tmp_path: Path) -> None:
     write_volume(head_like(), tmp_path / "mr.nrrd")
     root = str(Path(SynthGANLib.__file__).parents[1])

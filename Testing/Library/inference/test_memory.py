@@ -246,6 +246,7 @@ def test_peak_is_the_kernels_own_figure() -> None:
     assert process_peak() == pytest.approx(kernel, rel=0.01)
 
 
+@pytest.mark.slow
 @LINUX
 def test_peak_is_not_that_of_the_program_that_started_this_one() -> None:
     child = "from SynthGANLib.inference.memory import process_peak; print(process_peak())"
@@ -259,6 +260,7 @@ def test_peak_is_not_that_of_the_program_that_started_this_one() -> None:
     assert 0 < int(done.stdout) < 2**29
 
 
+@pytest.mark.slow
 @LINUX
 def test_a_real_limit_makes_tiles_smaller_not_results_wrong() -> None:
     """The kernel refuses memory: the process may map only little more than it has after loading."""

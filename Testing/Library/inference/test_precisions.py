@@ -7,6 +7,7 @@ import pytest
 from Tools.Benchmarks.bench_training import converged
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("recipe", "slack"), [("pix2pix", 3.0), ("cyclegan", 20.0)])
 def test_bf16_ends_where_float32_does(recipe: str, slack: float) -> None:
     """Errors in HU; when this was written they ended 0.1 and 6 apart, having fallen by 13 and 7."""

@@ -76,6 +76,7 @@ def test_real_multiframe_without_positions_needs_a_frame(shared_data, name):
     assert any("no position" in warning for warning in volume.warnings)
 
 
+@pytest.mark.slow
 def test_random_damage_never_escapes_as_another_error(tmp_path, stored, rng):
     path = enhanced(stored, [0, 4, 8, 12, 16]).write(tmp_path / "x.dcm")
     whole = np.frombuffer(path.read_bytes(), np.uint8)

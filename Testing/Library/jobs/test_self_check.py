@@ -87,6 +87,7 @@ def test_a_driver_that_is_not_used_is_noticed(monkeypatch, tmp_path):
     assert "PyTorch extension" in line["repair"] or "update the driver" in line["repair"]
 
 
+@pytest.mark.slow
 def test_the_worker_answers():
     with subprocess.Popen(
         [sys.executable, "-m", "SynthGANLib.jobs.worker"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,

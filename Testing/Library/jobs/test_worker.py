@@ -158,6 +158,7 @@ def nothing_left(folder: Path) -> bool:
     return list(folder.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_ready_then_a_job(place: Path, tmp_path: Path, start: Any) -> None:
     child = start()
     child.send({"job": "ready"})
@@ -181,6 +182,7 @@ def test_ready_then_a_job(place: Path, tmp_path: Path, start: Any) -> None:
     assert [path.name for path in tmp_path.iterdir()] == [output.name]
 
 
+@pytest.mark.slow
 def test_read_only_installation(place: Path, tmp_path: Path, start: Any) -> None:
     """Slicer is often installed where the user may not write: no cache, no log, no byte code is needed."""
     root = tmp_path / "Programme, schreibgeschützt"
@@ -204,6 +206,7 @@ def test_read_only_installation(place: Path, tmp_path: Path, start: Any) -> None
             path.chmod(stat.S_IRWXU)
 
 
+@pytest.mark.slow
 def test_cancel_line_ends_within_a_tile_and_leaves_nothing(place: Path, tmp_path: Path, start: Any) -> None:
     child = start()
     child.send(job(place, tmp_path / "ct.nrrd", "slow", "large.nrrd"))
@@ -217,6 +220,7 @@ def test_cancel_line_ends_within_a_tile_and_leaves_nothing(place: Path, tmp_path
     assert nothing_left(tmp_path)
 
 
+@pytest.mark.slow
 def test_end_of_input_ends_the_worker(place: Path, tmp_path: Path, start: Any) -> None:
     child = start()
     child.send(job(place, tmp_path / "ct.nrrd", "slow", "large.nrrd"))
@@ -230,6 +234,7 @@ def test_end_of_input_ends_the_worker(place: Path, tmp_path: Path, start: Any) -
     assert b"Fatal" not in child.noise
 
 
+@pytest.mark.slow
 def test_killed_in_the_middle_leaves_no_output(place: Path, tmp_path: Path, start: Any) -> None:
     child = start()
     child.send(job(place, tmp_path / "ct.nrrd", "slow", "large.nrrd"))
@@ -239,6 +244,7 @@ def test_killed_in_the_middle_leaves_no_output(place: Path, tmp_path: Path, star
     assert nothing_left(tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="Windows ends processes without a signal")
 def test_terminated_politely_it_says_so(place: Path, tmp_path: Path, start: Any) -> None:
     (tmp_path / "ct.nrrd").write_text("the former result")
@@ -294,6 +300,7 @@ def test_prints_of_libraries_do_not_reach_the_events(place: Path, tmp_path: Path
         assert words in answer.stderr
 
 
+@pytest.mark.slow
 def test_nobody_reading_ends_the_worker(place: Path, tmp_path: Path, start: Any) -> None:
     """The one who started it is gone, and with it the reader of its events: no result, no orphan."""
     process = subprocess.Popen(

@@ -190,6 +190,7 @@ def test_what_is_no_model_is_refused_by_the_name_that_was_given(server, tmp_path
     assert list((tmp_path / "user").iterdir()) == []
 
 
+@pytest.mark.slow
 def test_the_worker_installs_and_verifies(server, tmp_path, archive):
     """Through the child process, as the panel does it; installing imports no torch."""
     server.files["/model.zip"] = archive

@@ -44,6 +44,7 @@ def test_skull_is_closed(seed, spacing):
     assert not np.isin(parts[codes == DEEP_GREY], outside).any()
 
 
+@pytest.mark.slow
 def test_eyes_are_whole_and_lie_in_front_on_both_sides():
     head = draw_head(1, 2.0)
     z, y, x = np.nonzero(head.array == EYE)
@@ -54,6 +55,7 @@ def test_eyes_are_whole_and_lie_in_front_on_both_sides():
         assert abs(abs(lps[side, 0].mean()) - 32) < 1.5
 
 
+@pytest.mark.slow
 def test_frontal_sinus_is_air_between_two_tables():
     head = draw_head(2, 1.5)
     row = head.array[round((14 - head.affine[2, 3]) / 1.5), :, round(-head.affine[0, 3] / 1.5)]  # front to back
@@ -62,6 +64,7 @@ def test_frontal_sinus_is_air_between_two_tables():
     assert changes[first : first + 3] == [CORTICAL, AIR, CORTICAL]
 
 
+@pytest.mark.slow
 def test_a_seed_is_the_same_head_at_every_spacing():
     fine = draw_head(0, 3.0)
     for spacing in (2.5, 3.5):  # of which the first changes the extents by a rounded voxel

@@ -12,6 +12,8 @@ from torch.nn import functional as F
 
 from SynthGANLib.recipes.registry import RECIPES
 
+pytestmark = pytest.mark.slow
+
 PAIRED = ("Supervised", "DeeplySupervised", "BandSupervised", "PairedAdversarial", "StagedCascade", "Flow", "Mixed")
 TRANSLATORS = [name for name, recipe in RECIPES.items() if recipe.regime in PAIRED]
 TWO_DOMAINS = [name for name, recipe in RECIPES.items() if recipe.regime in ("Cycle", "Mixed", "Unit")]

@@ -12,6 +12,8 @@ from torch import Tensor
 
 from SynthGANLib.recipes.registry import RECIPES
 
+pytestmark = pytest.mark.slow
+
 GENERATORS = [name for name, recipe in RECIPES.items() if recipe.data == "unconditional" and name != "inpainting"]
 
 LEAST = {

@@ -229,6 +229,7 @@ def test_processes_share_the_fold_and_too_few_subjects_are_told(listed: DataList
     assert "config.folds" in caught.value.next_step
 
 
+@pytest.mark.slow
 def test_no_context_comes_from_a_network_that_has_trained_on_the_case(listed: DataList) -> None:
     """The whole way, from the files: who was changed by which subject's images, and who then estimates whom."""
     feed = fed(listed, 3)
@@ -277,6 +278,7 @@ def cascade_gan(steps: int, **settings: str) -> Any:
     return apply(RECIPES["cascade-gan"].tiny(), {"steps": str(steps), "config.folds": "2", **settings})
 
 
+@pytest.mark.slow
 def test_out_of_fold_training_resumes_exactly(tmp_path: Path) -> None:
     chosen = cascade_gan(6, ema="0.9")
     feed = Folded(RECIPES["cascade-gan"], chosen)

@@ -44,6 +44,7 @@ def whole(tmp_path_factory):
     return checkpoint.load(out, 12)
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_run_ends_in_the_same_bits(tmp_path, whole):
     """SIGKILL in step 7 of 12, three steps after a checkpoint; nothing that a process can catch."""
     out = tmp_path / "run"

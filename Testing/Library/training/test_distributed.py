@@ -50,6 +50,7 @@ def in_two_processes(command):
     return [child.returncode for child in children], said
 
 
+@pytest.mark.slow
 def test_two_processes_train_like_one_with_the_whole_batch(tmp_path):
     """Twelve steps of generator and discriminator under Adam; the sums are in another order, nothing else differs.
 
@@ -74,6 +75,7 @@ def test_two_processes_train_like_one_with_the_whole_batch(tmp_path):
     assert "step " not in said[1]  # one process talks
 
 
+@pytest.mark.slow
 def test_pix2pix_trained_by_two_processes_is_pix2pix_trained_by_one(tmp_path):
     """The command, the recipe and cases from files: each process reads its share of every batch of four.
 
@@ -107,6 +109,7 @@ def test_pix2pix_trained_by_two_processes_is_pix2pix_trained_by_one(tmp_path):
     assert [json.loads((run / "run.json").read_text())["processes"] for run in runs] == [1, 2]
 
 
+@pytest.mark.slow
 def test_two_processes_killed_and_resumed_end_in_the_same_bits(tmp_path):
     """Each process's pool, batch statistics, noise and dropout are its own and come back to it."""
     codes, said = two_processes(tmp_path / "killed", "--kill", "7", "--before", str(tmp_path / "whole"))

@@ -53,6 +53,7 @@ def test_best_weights_are_those_of_the_best_validation_never_of_the_loss(tmp_pat
 # Signals
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGINT", 130)])
 def test_signal_finishes_the_step_saves_and_exits(tmp_path, name, code):
     command = [sys.executable, str(CHILD), str(tmp_path / "run"), "--steps", "400", "--slow"]

@@ -181,6 +181,7 @@ class Stopped(Exception):
     """A run that was ended from outside."""
 
 
+@pytest.mark.slow
 def test_interrupted_training_ends_in_the_same_bits(labels, tiny, tmp_path, monkeypatch):
     whole = train(labels, tmp_path / "whole", tiny, workers=0)
     monkeypatch.setattr(head_mr_ct, "SAVE_EVERY", 2)
@@ -210,6 +211,7 @@ def test_second_cycle_is_cut_short_by_a_line_to_zero():
     assert rate_at(config, 170) == pytest.approx(config.third_rate / 5)
 
 
+@pytest.mark.slow
 def test_third_cycle_needs_only_the_stored_weights(labels, tiny, tmp_path):
     """Whoever has the averaged weights in float16 ends where the whole run ends."""
     whole = train(labels, tmp_path / "whole", tiny, workers=0)
