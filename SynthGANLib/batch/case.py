@@ -229,7 +229,7 @@ def collected(case: BatchCase, action: Callable[[], Outcome]) -> Outcome:
         return failed(case, exhausted)
     except OSError as error:
         return failed(case, disk_refused(error))
-    except Exception as error:  # a defect of ours in one case: told with its trace, and the others still run
+    except Exception as error:  # a defect of ours in one case: told with its trace, and the others still run  # noqa: BLE001
         problem = SynthGANError(
             f"The case failed by an error of the program itself ({type(error).__name__}).",
             next_step="Report it together with the log.",

@@ -28,7 +28,7 @@ COLUMNS = ("case", "status", "output", "seconds", "device", "warnings", "error")
 _MAX_BYTES = 2**26
 _DETACHED = (".mhd", ".nhdr")
 # A line of a detached header that names its data, or one of the names listed below it; NRRD and MetaImage.
-_DATA = re.compile(r"^(?:(?:data ?file|elementdatafile)\s*[:=]\s*)?(?P<name>[^:=#]+?)\s*$", re.I | re.M)
+_DATA = re.compile(r"(?im)^(?:(?:data ?file|elementdatafile)\s*[:=]\s*)?(?P<name>[^:=#]+?)\s*$")
 
 
 def record_path(output: Path) -> Path:

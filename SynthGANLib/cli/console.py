@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
 
 from SynthGANLib.model.card_text import direction
 from SynthGANLib.model.catalogue import Entry
-from SynthGANLib.progress_line import ProgressLine, duration
+from SynthGANLib.progress_line import ProgressLine, duration, say
 
 STAGES = {
     "model": "loading the model",
@@ -49,6 +51,23 @@ class Bar(ProgressLine):
         if self.terminal or fraction >= self._next:
             self._next = (int(fraction / _STEP + 1e-9) + 1) * _STEP
             self.line(text, fraction)
+
+
+class LogHandler(logging.Handler):
+    """Prints what the library logs on standard error: "warning: ...", and what is no warning as it is."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        level = "" if record.levelno < logging.WARNING else f"{record.levelname.lower()}: "
+        say(f"{level}{record.getMessage()}", sys.stderr)
+
+
+def show_log() -> None:
+    """Print the library's log from now on; only once."""
+    log = logging.getLogger("synthgan")
+    if not any(isinstance(handler, LogHandler) for handler in log.handlers):
+        log.addHandler(LogHandler())
+        log.setLevel(logging.INFO)
+        log.propagate = False
 
 
 def models_table(entries: Sequence[Entry]) -> str:

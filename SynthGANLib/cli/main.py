@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 
 from SynthGANLib.cli.arguments import add_choices, choices_of, print_json
 from SynthGANLib.cli.batch import add_batch_command
-from SynthGANLib.cli.console import Bar, models_table
+from SynthGANLib.cli.console import Bar, models_table, show_log
 from SynthGANLib.cli.train import add_commands
 from SynthGANLib.errors import InputError, SynthGANError, error_event, refused_by_system
 from SynthGANLib.jobs.models import install
@@ -38,6 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code; only what was asked for goes to stdout."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     as_json = "--json" in given
+    show_log()
     try:
         options = _parser().parse_args(given)
         code = int(options.run(options))

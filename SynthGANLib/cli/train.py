@@ -109,7 +109,7 @@ def _fit(options: argparse.Namespace, recipe: Any, settings: dict[str, str]) -> 
             settings,
             options.seed,
             checking=counter.show,
-            tell=lambda pairs: tell(pairs, sys.stderr),
+            tell=tell,
             progress=lambda stage, fraction: bar.show(
                 {"event": "progress", "stage": stage, "fraction": fraction, "seconds_left": None}
             ),

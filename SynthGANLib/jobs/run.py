@@ -67,7 +67,7 @@ def run_job(
         return emit_missing(emit, error)
     except OSError as error:  # permissions, names, disks: the machine's, not a defect
         return emit_error(emit, refused_by_system(error))
-    except Exception as error:  # anything else is a defect of ours: told as such, with the trace for its report
+    except Exception as error:  # anything else is a defect of ours: told as such, with the trace for its report  # noqa: BLE001
         traceback.print_exc(file=sys.stderr)
         cause = f"The job failed by an error of the program itself ({type(error).__name__})."
         return emit_problem(emit, "internal", cause, "Report it together with the log.")

@@ -13,6 +13,7 @@ The exit code is that of the last event: 0, or the error's.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import queue
 import sys
@@ -24,6 +25,7 @@ from SynthGANLib.errors import InputError, SynthGANError
 from SynthGANLib.inference.provenance import versions
 from SynthGANLib.jobs.events import Emit, emit_error, emit_missing
 from SynthGANLib.jobs.run import run_job
+from SynthGANLib.progress_line import say
 from SynthGANLib.signals import Stop, stop_on_signals
 from SynthGANLib.strict_json import JsonError, parse_json
 
@@ -39,8 +41,7 @@ def main() -> int:
         try:
             emit = _json_channel(stop)
         except OSError:  # no event could be reported, so no job is begun
-            if sys.stderr is not None:
-                print("The worker reports its events on standard output, which is closed.", file=sys.stderr)
+            say("The worker reports its events on standard output, which is closed.", sys.stderr)
             return InputError.exit_code
         try:
             return _serve(StdinLines(stop), emit, stop)
@@ -73,7 +74,7 @@ def _remembering(emit: Emit) -> Emit:
 
             remark = remember(Run(**event["pace"]))
             if remark:
-                print(remark, file=sys.stderr)
+                logging.getLogger("synthgan").warning(remark)
         emit(event)
 
     return told

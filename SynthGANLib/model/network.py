@@ -75,7 +75,7 @@ def check_live_bytes(network: nn.Module, given: Tensor, folder: Path) -> None:
             torch.func.functional_call(network, ghosts, (given.to("meta"),))
     except TooBigError as error:
         raise refuse(folder, f"the network would take {error} of memory for its test input") from None
-    except Exception:  # a few networks ask for values, which nothing has here; the true answer shows what is wrong
+    except Exception:  # a few networks ask for values, which nothing has here; the true answer shows what is wrong  # noqa: BLE001
         return
 
 

@@ -77,7 +77,7 @@ class Cascade(nn.Module):
         if not 1 <= count <= len(self.stages):
             raise ValueError(f"a cascade of {len(self.stages)} stages has no first {count}")
         part = copy.copy(self)
-        part._modules = {"stages": nn.ModuleList(list(self.stages)[:count])}  # a copy would share the dictionary
+        part._modules = {"stages": nn.ModuleList(list(self.stages)[:count])}  # a copy would share the dictionary  # noqa: SLF001
         return part
 
 

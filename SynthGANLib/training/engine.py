@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import logging
 import math
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +31,7 @@ from SynthGANLib.training.validate import Validator
 
 Amp = Literal["none", "bf16", "fp16"]
 _PRECISIONS: Mapping[str, torch.dtype] = {"none": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+_LOG = logging.getLogger("synthgan")
 _LEAST_SCALE = 2.0**-10
 """fp16 gradients that overflow at this loss scale overflow at any: the numbers themselves have gone."""
 
@@ -96,7 +97,7 @@ def train(
             "data": feed.describe(),
         }
     )
-    begin = checkpoint.newest(out, world.size, _tell) if resume and world.first else None
+    begin = checkpoint.newest(out, world.size, _LOG.warning) if resume and world.first else None
     begin = world.broadcast_int(-1 if begin is None else begin)
     if begin >= 0:
         checkpoint.take_up(out, begin, state, about, rank=world.rank)
@@ -214,7 +215,7 @@ def _norm(gradients: list[Tensor], like: Tensor) -> Tensor:
     """Euclidean norm of all gradients together."""
     if not gradients:
         return torch.zeros_like(like)
-    norms: Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+    norms: Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))  # noqa: SLF001
     return norms
 
 
@@ -293,7 +294,3 @@ def _fast_convolutions() -> Iterator[None]:
     """On CUDA the fastest kernel for each of the few sizes of a run, with TF32; no effect elsewhere."""
     with torch.backends.cudnn.flags(enabled=True, benchmark=True, deterministic=False, allow_tf32=True):
         yield
-
-
-def _tell(sentence: str) -> None:
-    print(f"warning: {sentence}", file=sys.stderr, flush=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -28,6 +28,8 @@ from SynthGANLib.training.wrapping import exported
 
 UNMEASURED = ("backward", "sample", "sample-source")
 """Directions that are not validated; the numbers of "forward" say nothing of them."""
+
+_LOG = logging.getLogger("synthgan")
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,7 @@ def _load(run: Path, regime: Regime) -> Weights:
         regime.load_state_dict(content["regime"])
         metrics = {name: float(value) for name, value in content["best"].items() if name not in ("step", "score")}
         return Weights("best by validation", int(content["best"]["step"]), metrics)
-    step = checkpoint.newest(run, 1, _warn)
+    step = checkpoint.newest(run, 1, _LOG.warning)
     if step is None:
         raise InputError(f"The run '{run}' has no weights yet.", next_step="Train it until a checkpoint is written.")
     content = checkpoint.load(run, step)
@@ -196,7 +198,3 @@ def _measured(record: Record, metrics: Mapping[str, float], net: Net, card: Card
 def _identifier(recipe: Recipe, data: Mapping[str, Any]) -> str:
     sides = data["sides"]
     return identifier(recipe.name, *(sides[name]["modality"] for name in ("source", "target") if name in sides))
-
-
-def _warn(sentence: str) -> None:
-    print(f"warning: {sentence}", file=sys.stderr, flush=True)

@@ -10,6 +10,7 @@ import contextlib
 import csv
 import io
 import json
+import logging
 import math
 import sys
 import time
@@ -30,6 +31,8 @@ Picture = NDArray[np.uint8]
 """(rows, columns) grey or (rows, columns, 3) colour."""
 
 HEADER = "step,name,value\n"
+
+_LOG = logging.getLogger("synthgan")
 
 
 class Logger(Protocol):
@@ -87,7 +90,7 @@ class FileLog:
                 file.write(text)
         except OSError as error:
             if not self._told:
-                print(f"warning: '{path}' cannot be written ({error.strerror}).", file=self._stream, flush=True)
+                _LOG.warning("'%s' cannot be written (%s).", path, error.strerror)
             self._told = True
 
 
@@ -146,8 +149,7 @@ class TensorBoardLog:
         except OSError as error:
             self._writer = None
             reason = error.strerror or str(error)
-            said = f"warning: Nothing more is written for TensorBoard ({reason}); the training goes on."
-            print(said, file=self._stream, flush=True)
+            _LOG.warning("Nothing more is written for TensorBoard (%s); the training goes on.", reason)
 
 
 class StepLine(ProgressLine):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from SynthGANLib.signals import stop_on_signals
 from SynthGANLib.training.distributed import World
 
 PAIRS = "pairs.json"
+_LOG = logging.getLogger("synthgan")
 
 
 class Counter(ProgressLine):
@@ -72,20 +74,20 @@ def _looked_at(feed: Checked, stream: TextIO) -> PairReport | None:
         )
         stop.refuse("The training was stopped before its first step; nothing was written.")
     if report is not None:
-        tell(report, stream)
+        tell(report)
     return report
 
 
-def tell(report: PairReport, stream: TextIO) -> None:
-    """One line for each reason to look at a pair, and one on the remarks of the reading."""
+def tell(report: PairReport) -> None:
+    """Log one line for each reason to look at a pair, and one on the remarks of the reading."""
     for result in report.outliers:
         for reason in result.suspect:
-            print(f"warning: {result.case}: {reason}", file=stream, flush=True)
+            _LOG.warning("%s: %s", result.case, reason)
     remarked = [result for result in report.results if result.notes]
     if remarked:
         some = f"{len(remarked)} of {len(report.results)} pairs"
         first = f"{remarked[0].case}: {remarked[0].notes[0]}"
-        print(f"Remarks on {some}, such as {first} All are in {PAIRS}.", file=stream, flush=True)
+        _LOG.info("Remarks on %s, such as %s All are in %s.", some, first, PAIRS)
 
 
 def write_pairs(run: Path, report: PairReport) -> None:

@@ -122,8 +122,8 @@ def build_optimiser(spec: Optimiser, parameters: list[nn.Parameter]) -> Optimize
     raise InputError(f"'{spec.kind}' is no kind of optimiser.", next_step=f"Choose one of {known}.")
 
 
-_WEIGHTED = (nn.Linear, nn.modules.conv._ConvNd)
-_NORMS = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm, nn.GroupNorm, nn.LayerNorm)
+_WEIGHTED = (nn.Linear, nn.modules.conv._ConvNd)  # noqa: SLF001
+_NORMS = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm, nn.GroupNorm, nn.LayerNorm)  # noqa: SLF001
 
 
 def initialise(network: nn.Module, kind: str, rng: Generator) -> None:

@@ -352,7 +352,7 @@ def test_check_that_crashes_is_told_and_can_be_repeated(broken, checker):
     assert not broken.ui.checkContents.visible
 
 
-# Sections: opened and closed
+# The sections are opened and closed.
 
 CONTENTS = {
     "inputsCollapsibleButton": "inputsContents",

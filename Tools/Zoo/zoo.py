@@ -65,7 +65,7 @@ def make_all(zoo: Zoo, entries: list[Entry]) -> dict[str, str]:
                 zoo.guesses(TASKS[entry.task].reference)
         except StoppedError:
             raise
-        except Exception as error:  # one recipe's fault must not cost the others their turn: all are told at the end
+        except Exception as error:  # one recipe's fault must not cost the others their turn: all are told at the end  # noqa: BLE001
             if not isinstance(error, SynthGANError):
                 traceback.print_exc()
             failures[entry.key] = f"{type(error).__name__}: {error} {getattr(error, 'next_step', '')}".strip()

@@ -126,7 +126,11 @@ class DicomExport(ExportRun):
         stored = dicomPixels.storedFor(self._kind.modality, extent, self._node.GetName())
         self._note(layout, stored)
         shared = dicomTags.series(
-            self._describe(extent), stored, layout, self._newUid, self._now or datetime.datetime.now()
+            self._describe(extent),
+            stored,
+            layout,
+            self._newUid,
+            self._now or datetime.datetime.now(),  # noqa: DTZ005
         )
         self._part.mkdir(parents=False)
         hashes = yield from _scaled(

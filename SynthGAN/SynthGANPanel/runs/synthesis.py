@@ -85,7 +85,7 @@ class Synthesis(ChildRun):
             self._process.log.append(self.warnings[-1])
             self.text = self.warnings[-1]
         else:
-            ChildRun._take(self, event)
+            ChildRun._take(self, event)  # noqa: SLF001
 
 
 def synthesize(

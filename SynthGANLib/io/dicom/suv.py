@@ -94,7 +94,7 @@ def _moment(date: str, time: str) -> datetime.datetime | None:
     """DICOM date and time; None if either is absent or malformed."""
     digits, _, fraction = time.replace(":", "").partition(".")
     try:
-        whole = datetime.datetime.strptime(date + digits.ljust(6, "0")[:6], "%Y%m%d%H%M%S") if digits else None
+        whole = datetime.datetime.strptime(date + digits.ljust(6, "0")[:6], "%Y%m%d%H%M%S") if digits else None  # noqa: DTZ007
         return whole + datetime.timedelta(seconds=float("0." + (fraction or "0"))) if whole else None
     except ValueError:
         return None

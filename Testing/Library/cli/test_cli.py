@@ -118,7 +118,7 @@ def test_models_lists_broken_folders_too(work: Path, capsys: pytest.CaptureFixtu
     edit_json(user / "wrong", lambda content: content.update(format_version=3))
     code, out, _ = call(capsys, "models")
     assert code == 0
-    assert re.search(r"^tiny-mr-ct +1\.0\.0 +MR \(T1, T2\) -> CT +head +Tiny MR to CT$", out, re.M)
+    assert re.search(r"^tiny-mr-ct +1\.0\.0 +MR \(T1, T2\) -> CT +head +Tiny MR to CT$", out, re.MULTILINE)
     assert "format_version" in out.splitlines()[-1]
     entries = json.loads(call(capsys, "models", "--json")[1])
     by_id = {entry["id"]: entry for entry in entries}

@@ -29,7 +29,7 @@ def test_a_batch_depends_on_seed_and_step_alone(folder: Path, name: str) -> None
     feed, again = feed_of(folder, name), feed_of(folder, name)
     forwards = [feed.batch(step) for step in range(4)]
     torch.manual_seed(99)
-    np.random.seed(99)  # the global state must not matter
+    np.random.seed(99)  # the global state must not matter  # noqa: NPY002
     backwards = [again.batch(step) for step in (3, 2, 1, 0)][::-1]
     assert all(same(*pair) for pair in zip(forwards, backwards, strict=True))
     assert not same(forwards[0], forwards[1])

@@ -81,7 +81,7 @@ def test_a_driver_that_is_not_used_is_noticed(monkeypatch, tmp_path):
     program.write_text("#!/bin/sh\n")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(self_check, "_gpus", lambda: [])
+    monkeypatch.setattr(self_check, "_gpus", list)
     line = check_devices()["devices"][-1]
     assert (line["device"], line["ok"]) == ("cuda", False)
     assert "PyTorch extension" in line["repair"] or "update the driver" in line["repair"]

@@ -29,7 +29,7 @@ STEPS = {"steps": "4"}
 @pytest.fixture(scope="module")
 def recipe(tmp_path_factory) -> Recipe:
     """The recipe of the text's code, put into one module as its two blocks say."""
-    blocks = re.findall(r"```python\n(.*?)```", TEXT, re.S)
+    blocks = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
     assert len(blocks) == 2
     path = tmp_path_factory.mktemp("new") / "relativistic.py"
     path.write_text("\n\n".join(blocks), encoding="utf-8")

@@ -292,7 +292,7 @@ def test_earlier_stages_stay_bit_for_bit_also_their_statistics() -> None:
     untouched = {name: value.clone() for name, value in second.state_dict().items()}
     assert any("running_mean" in name for name in before)
     fresh = CASES["cascade"].made(0)
-    assert all(torch.equal(v, untouched[n]) for n, v in fresh.generator.stages[1].state_dict().items())  # type: ignore
+    assert all(torch.equal(v, untouched[n]) for n, v in fresh.generator.stages[1].state_dict().items())
     loop.run(case, 4, data, rng)
     assert loop.turns[2:] == ["discriminator", "generator"] * 4
     assert all(torch.equal(value, before[name]) for name, value in first.state_dict().items())
