@@ -53,11 +53,11 @@ demo: $(READY) ## synthesise a CT in a real MRML scene; results in demo/ (INPUT=
 test: $(READY) ## lint, type check and every test, each suite in a process of its own
 	@$(PY) Testing/run_all.py
 
-test-fast: $(READY) ## for daily work: ruff, import layers and the library's tests that are not marked slow
+test-fast: $(READY) ## for daily work: ruff, its formatter, import layers and the library's tests that are not marked slow
 	@$(PY) Testing/run_all.py fast
 
-lint: $(READY) ## ruff, import layers and mypy only
-	@$(PY) Testing/run_all.py ruff imports mypy
+lint: $(READY) ## ruff, its formatter, import layers and mypy only
+	@$(PY) Testing/run_all.py ruff format imports mypy
 
 $(VENV)/ready-docs: $(READY)
 	@$(PY) -m pip install --disable-pip-version-check --quiet --constraint constraints.txt --editable '.[docs]'

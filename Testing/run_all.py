@@ -21,10 +21,11 @@ ROOT = Path(__file__).resolve().parent.parent
 PYTEST = [sys.executable, "-m", "pytest"]
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 SHARES = min(4, CORES)
-COVERAGE_FLOOR = 0
+COVERAGE_FLOOR = 90
 """Percent of lines and branches of the library and the module that the suites together must reach."""
 STEPS: dict[str, list[str]] = {
     "ruff": [sys.executable, "-m", "ruff", "check", "."],
+    "format": [sys.executable, "-m", "ruff", "format", "--check", "Testing", "Tools", "SynthGAN", "SynthGANLib"],
     "imports": [str(Path(sys.executable).with_name("lint-imports")), "--no-cache"],
     "mypy": [sys.executable, "-m", "mypy"],
     "library": [*PYTEST, "--numprocesses", str(SHARES), "--dist", "loadfile", "Testing/Library"],
@@ -32,11 +33,13 @@ STEPS: dict[str, list[str]] = {
     "panel": [*PYTEST, "Testing/Panel"],
     "coverage": [sys.executable, "-m", "coverage", "report", f"--fail-under={COVERAGE_FLOOR}"],
     "quick": [*PYTEST, "--numprocesses", str(SHARES), "--dist", "loadfile", "-m", "not slow", "Testing/Library"],
-    "docs": [sys.executable, "-m", "mkdocs", "build", "--quiet", "--strict"],
+    "docs": [sys.executable, "-m", "mkdocs", "build", "--strict"],
 }
-EVERYTHING = ("ruff", "imports", "mypy", "library", "mrml", "panel", "coverage")
-FAST = ("ruff", "imports", "quick")
+EVERYTHING = ("ruff", "format", "imports", "mypy", "library", "mrml", "panel", "coverage")
+FAST = ("ruff", "format", "imports", "quick")
 SUITES = ("library", "mrml", "panel")
+COVERAGE_REMARK = re.compile(r"\d+ files? skipped due to complete coverage")
+COVERAGE_TOTAL = re.compile(r"^TOTAL .* ([\d.]+%)$")
 PYTEST_SUMMARY = re.compile(r"^=+ (.*\bin [\d.]+s.*?) =+$")
 
 
@@ -44,6 +47,7 @@ def run_step(name: str, command: list[str]) -> tuple[int, str]:
     """Run one step with its output shown as it comes; its exit code and its closing line."""
     print(f"\n--- {name}: {' '.join([Path(command[0]).name, *command[1:]])}", flush=True)
     environment = {**os.environ, "QT_QPA_PLATFORM": "offscreen", "PYTHONUNBUFFERED": "1"}
+    environment["NO_MKDOCS_2_WARNING"] = "1"  # a notice on the next major version of mkdocs
     if name == "imports":
         environment["PYTHONPATH"] = os.pathsep.join((str(ROOT), str(ROOT / "SynthGAN")))
     if name in ("library", "quick"):
@@ -63,9 +67,11 @@ def run_step(name: str, command: list[str]) -> tuple[int, str]:
     closing = ""
     for line in process.stdout:
         print(line, end="", flush=True)
-        closing = line.strip() or closing
+        if not COVERAGE_REMARK.match(line):  # it follows the total
+            closing = line.strip() or closing
     code = process.wait()
     summary = PYTEST_SUMMARY.match(closing)
+    closing = COVERAGE_TOTAL.sub(r"\1 of lines and branches", closing)
     text = f"=== {name}: {summary.group(1)} ===" if summary else f"{name}: {closing}"
     return code, f"{text} [exit code {code}, {time.monotonic() - started:.0f} s]"
 

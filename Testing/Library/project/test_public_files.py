@@ -146,5 +146,5 @@ def test_steps_by_name(steps: list[str], monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_an_unknown_step_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run_all.main(["libary"]) == 2
-    assert "libary" in capsys.readouterr().err
+    assert run_all.main(["no-such-step"]) == 2
+    assert "no-such-step" in capsys.readouterr().err
