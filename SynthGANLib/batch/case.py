@@ -191,7 +191,7 @@ def _compute(case: BatchCase, settings: Settings, model: Model, part: Path, canc
 
     output = settings.output(case)
     volume = read_volume(case.input, series=case.series, frame=case.frame, unit=case.unit)
-    check_kind(output, model.card.target.unit, volume)
+    check_kind(output, model.card.target.unit, volume.grid)
     body = read_volume(case.mask, unit="label") if case.mask else None
     result = synthesize(volume, model, mask=body, device=settings.device, memory=settings.memory, cancel=cancel)
     written = part / ("volume" + settings.suffix)

@@ -22,11 +22,10 @@ from typing import Any
 from SynthGANLib.batch.record import is_output
 from SynthGANLib.errors import InputError
 from SynthGANLib.io.dicom import series as dicom
-from SynthGANLib.io.volumes import READABLE, suffix_of
+from SynthGANLib.io.formats import PICTURES, READABLE, suffix_of
 from SynthGANLib.strict_json import JsonError, parse_json
 
 SECTIONS = ("training", "validation", "test")
-PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 
 _MAX_NODES = 2_000_000
 _SOURCES = ("source", "image")

@@ -14,37 +14,15 @@ from SynthGANLib.errors import InputError, MemoryExhaustedError, SynthGANError
 from SynthGANLib.image.grid import Affine, Array, checked_affine
 from SynthGANLib.image.volume import UNITS, Volume, sitk_affine
 from SynthGANLib.io import nifti
+from SynthGANLib.io.formats import PICTURES, READABLE, suffix_of
 from SynthGANLib.io.integrity import check_metaimage_voxels, check_name, check_nrrd_lengths
+from SynthGANLib.io.targets import check_kind, check_output
 
-READABLE = (
-    ".nii",
-    ".nii.gz",
-    ".nrrd",
-    ".nhdr",
-    ".mha",
-    ".mhd",
-    ".png",
-    ".jpg",
-    ".jpeg",
-    ".tif",
-    ".tiff",
-    ".bmp",
-    ".dcm",
-)
-WRITABLE = (".nii", ".nii.gz", ".nrrd", ".mha", ".png", ".tif", ".tiff")
-# Pictures: no place in the patient, and only one colour slice can be written to them.
-PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 # Key under which NRRD, MetaImage and (in its description) NIfTI carry the unit.
 _UNIT_KEY = "SynthGAN.unit"
 # A fast level: floats hardly shrink further, and writing takes several times longer at the usual one.
 _COMPRESSION = 1
 _TAIL = 12
-
-
-def suffix_of(path: Path) -> str:
-    """The suffix in lower case, ``.nii.gz`` as one."""
-    name = path.name.lower()
-    return ".nii.gz" if name.endswith(".nii.gz") else Path(name).suffix
 
 
 def read_volume(
@@ -291,12 +269,13 @@ def write_volume(volume: Volume, path: str | Path, *, force: bool = False) -> No
     The file appears complete or not at all: it is written beside its place and then renamed.
 
     Raises:
-        InputError: the file exists and ``force`` is false, the suffix is unknown, the folder is
-            missing, or the disk refuses; an older file is then left as it was.
+        InputError: the file exists and ``force`` is false, the format is unknown or cannot hold the volume, the
+            folder is missing, or the disk refuses; an older file is then left as it was.
     """
     path = Path(path)
     suffix = suffix_of(path)
-    _refuse_target(volume, path, suffix, force)
+    check_output(path, {}, force)
+    check_kind(path, volume.unit, volume.grid)
     import SimpleITK as sitk
 
     stored = Volume(_stored(volume), volume.affine, volume.unit)
@@ -324,31 +303,6 @@ def write_volume(volume: Volume, path: str | Path, *, force: bool = False) -> No
 
 def _note(unit: str, suffix: str) -> str:
     return f"{_UNIT_KEY}={unit}" if suffix.startswith(".nii") else unit
-
-
-def _refuse_target(volume: Volume, path: Path, suffix: str, force: bool) -> None:
-    """InputError for everything that can be known before writing."""
-    check_name(path)
-    if suffix not in WRITABLE:
-        raise InputError(f"'{path.name}' names no kind that can be written.", next_step=f"Use {', '.join(WRITABLE)}.")
-    if not path.parent.is_dir():
-        raise InputError(f"There is no folder '{path.parent}'.", next_step="Make it first, or choose another.")
-    if path.is_dir():
-        raise InputError(f"'{path}' is a folder.", next_step="Give the name of a file.")
-    if path.exists() and not force:
-        raise InputError(f"'{path}' exists.", next_step="Choose another name, or allow overwriting.")
-    if volume.array.size == 0:
-        raise InputError("The volume has no voxels to write.", next_step="Choose another volume.")
-    if suffix in PICTURES and (volume.unit != "RGB" or volume.shape[0] != 1):
-        raise InputError(
-            f"'{path.name}' can hold one colour slice only, not {volume.shape} voxels in {volume.unit}.",
-            next_step="Use .nrrd, .mha or .nii.gz.",
-        )
-    if suffix.startswith(".nii") and not volume.grid.orthogonal:
-        raise InputError(
-            "NIfTI files with sheared axes (tilted gantry) are misread by many programs.",
-            next_step="Use .nrrd or .mha, which keep the place exactly.",
-        )
 
 
 def _stored(volume: Volume) -> Array:

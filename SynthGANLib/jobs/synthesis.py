@@ -118,7 +118,7 @@ def run_synthesis(job: Job, emit: Emit, cancel: Cancel, catalogue: Catalogue) ->
     loaded = time.monotonic() - started
     steps.enter("read", 0.01)
     volume = _labelled(read_volume(source, series=job.series, frame=job.frame, unit=job.input_unit), job)
-    check_kind(Path(job.output), model.card.target.unit, volume)
+    check_kind(Path(job.output), model.card.target.unit, volume.grid)
     body = read_volume(mask, unit="label") if mask else None
     steps.enter("check", SHARE_BEFORE)
     result = synthesize(
