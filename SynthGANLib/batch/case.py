@@ -194,7 +194,7 @@ def _compute(case: BatchCase, settings: Settings, model: Model, part: Path, canc
     mask = str(case.mask) if case.mask else None
     choices = replace(settings.choices, mask=mask, series=case.series, frame=case.frame, input_unit=case.unit)
     volume = choices.read(case.input)
-    check_kind(output, model.card.target.unit, volume)
+    check_kind(output, model.card.target.unit, volume.grid)
     result = choices.synthesize(volume, model, choices.read_mask(), cancel=cancel)
     written = part / ("volume" + settings.suffix)
     write_volume(result, written)

@@ -23,9 +23,7 @@ from SynthGANLib.batch.record import is_output
 from SynthGANLib.data.datalist import SECTIONS, ListFile
 from SynthGANLib.errors import InputError
 from SynthGANLib.io.dicom import series as dicom
-from SynthGANLib.io.volumes import READABLE, suffix_of
-
-PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
+from SynthGANLib.io.formats import PICTURES, READABLE, suffix_of
 
 _SOURCES = ("source", "image")
 # What Windows allows in no file name, and control characters nowhere.

@@ -15,7 +15,7 @@ from typing import Any
 
 from SynthGANLib.errors import InputError
 from SynthGANLib.files import sha256_of
-from SynthGANLib.io.volumes import suffix_of
+from SynthGANLib.io.formats import suffix_of
 from SynthGANLib.model.card import Card
 from SynthGANLib.strict_json import JsonError, parse_json
 

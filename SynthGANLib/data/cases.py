@@ -16,18 +16,15 @@ from SynthGANLib.image.geometry import conform
 from SynthGANLib.image.grid import Array
 from SynthGANLib.image.intensity import check_values
 from SynthGANLib.image.resampling import Interpolation, resample_to
-from SynthGANLib.image.volume import Volume
-from SynthGANLib.io.volumes import read_volume, suffix_of
-
-BACKGROUND = {"HU": -1024.0}
-"""Unit -> value of voxels without data; 0 for all others."""
+from SynthGANLib.image.volume import BACKGROUND, Volume
+from SynthGANLib.io.formats import PICTURES, suffix_of
+from SynthGANLib.io.volumes import read_volume
 
 UNMASKED = ("RGB", "label")
 """Units of images in which no body is looked for: pictures and drawings count everywhere."""
 
 # A target that covers less of the source than this is another place of the body, not the same one.
 LEAST_COVERED = 0.1
-_PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 
 Corrupt = Callable[[Volume, int], Volume]
 """(clean volume, seed) -> degraded volume on the same grid, in the same unit: makes the source of a restoration."""
@@ -184,7 +181,7 @@ def _grey(volume: Volume, path: Path) -> Volume:
 
 def is_picture(path: Path) -> bool:
     """True for file kinds that know no place in the patient."""
-    return suffix_of(path) in _PICTURES
+    return suffix_of(path) in PICTURES
 
 
 def _remarks(volume: Volume) -> list[str]:

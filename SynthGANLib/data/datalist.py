@@ -26,7 +26,7 @@ import numpy as np
 
 from SynthGANLib.errors import InputError
 from SynthGANLib.image.volume import UNITS
-from SynthGANLib.io.volumes import suffix_of
+from SynthGANLib.io.formats import suffix_of
 from SynthGANLib.strict_json import JsonError, parse_json
 
 Kind = Literal["paired", "unpaired", "mixed", "unconditional"]

@@ -23,6 +23,9 @@ _NEGLIGIBLE = 1e-7
 # Number of float32 values worked on at a time: 8 MiB stay near the processor.
 _SLAB_VALUES = 2 * 1024 * 1024
 
+FWHM_PER_SIGMA = 2.354820045
+"""Full width at half maximum of a normal distribution, 2 sqrt(2 ln 2), in standard deviations."""
+
 
 def axis_weights(extent: int, positions: Affine, interpolation: Interpolation, blur: float) -> Affine:
     """Matrix (outputs, extent) that samples an axis at ``positions`` (in input samples).

@@ -11,11 +11,15 @@ import numpy as np
 
 from SynthGANLib.errors import InputError
 from SynthGANLib.image.grid import Affine, Array, Grid, Shape
-from SynthGANLib.image.resampling import Interpolation, apply_axis, axis_weights, resample_to, take_axis
+from SynthGANLib.image.resampling import (
+    FWHM_PER_SIGMA,
+    Interpolation,
+    apply_axis,
+    axis_weights,
+    resample_to,
+    take_axis,
+)
 from SynthGANLib.image.volume import Volume
-
-# A Gaussian's full width at half maximum in standard deviations.
-_FWHM = 2.354820045
 
 Order = Literal[0, 1]
 
@@ -76,7 +80,7 @@ class Resample(Step):
             if interpolation == "nearest":
                 array = take_axis(array, positions, axis)
                 continue
-            blur = float(np.sqrt(max(ratio**2 - 1.0, 0.0))) / _FWHM
+            blur = float(np.sqrt(max(ratio**2 - 1.0, 0.0))) / FWHM_PER_SIGMA
             array = apply_axis(array, axis_weights(extents[0], positions, interpolation, blur), axis)
         return array
 

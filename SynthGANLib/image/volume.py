@@ -12,6 +12,8 @@ from SynthGANLib.errors import InputError
 from SynthGANLib.image.grid import Affine, Array, Grid, Shape, checked_affine
 
 UNITS = ("HU", "SUVbw", "1", "RGB", "label", "BQML", "CNTS")
+BACKGROUND = {"HU": -1024.0}
+"""Unit -> value of voxels without data; 0 for all others."""
 
 
 @dataclass(frozen=True, eq=False)

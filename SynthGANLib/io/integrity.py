@@ -11,7 +11,10 @@ import re
 import zlib
 from pathlib import Path
 
+import numpy as np
+
 from SynthGANLib.errors import InputError
+from SynthGANLib.image.grid import Array
 
 _MILLIMETRES = ("", "mm", "millimeter", "millimeters", "millimetre", "millimetres")
 _LONGEST_HEADER = 2**20
@@ -48,8 +51,14 @@ def check_nrrd_lengths(path: Path) -> None:
         )
 
 
-def check_metaimage_voxels(path: Path) -> None:
-    """InputError if the compressed voxels of a MetaImage file are damaged or cut off; others are left to the reader."""
+def check_metaimage_voxels(path: Path, found: Array) -> None:
+    """InputError if the compressed voxels of a MetaImage file are damaged or cut off.
+
+    Args:
+        path: the file.
+        found: the voxels as ITK has read them. Where their checksum is the one at the end of the file (zlib's, RFC
+            1950), nothing is decompressed again.
+    """
     with path.open("rb") as file:
         fields, start = _metaimage_header(file.read(_LONGEST_HEADER))
     place = fields.get("elementdatafile", "")
@@ -59,10 +68,12 @@ def check_metaimage_voxels(path: Path) -> None:
     voxels = path if local else path.parent / place
     if not voxels.is_file():
         return
-    # 47: the stream may be zlib's or gzip's
-    stream = zlib.decompressobj(47)
     try:
         with voxels.open("rb") as file:
+            file.seek(-4, os.SEEK_END)
+            if int.from_bytes(file.read(4), "big") == zlib.adler32(np.ascontiguousarray(found).data):
+                return
+            stream = zlib.decompressobj(47)  # 47: it may be zlib's or gzip's
             file.seek(start if local else 0)
             while not stream.eof and (block := file.read(_BLOCK)):
                 while block and not stream.eof:

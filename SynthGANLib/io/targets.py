@@ -1,19 +1,15 @@
-"""May a result be written there, in that format? Asked before anything is computed."""
+"""May a result be written there, in that format? Asked before anything is computed, and again before it is written."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from SynthGANLib.errors import InputError
+from SynthGANLib.image.grid import Grid
+from SynthGANLib.io.formats import PICTURES, WRITABLE, suffix_of
 from SynthGANLib.io.integrity import check_name
-
-if TYPE_CHECKING:
-    from SynthGANLib.image.volume import Volume
-
-_PICTURES = (".png", ".tif", ".tiff")
 
 
 def check_output(output: Path, inputs: Mapping[str, str | None], force: bool) -> None:
@@ -22,12 +18,10 @@ def check_output(output: Path, inputs: Mapping[str, str | None], force: bool) ->
     Raises:
         InputError: saying which, and what to choose instead.
     """
-    from SynthGANLib.io.volumes import WRITABLE, suffix_of
-
     check_name(output)
     if suffix_of(output) not in WRITABLE:
         raise InputError(
-            f"The output '{output}' has no suffix of a known format.", next_step=f"Use {', '.join(WRITABLE)}."
+            f"'{output.name}' names no kind of file that can be written.", next_step=f"Use {', '.join(WRITABLE)}."
         )
     if not output.parent.is_dir():
         raise InputError(
@@ -52,21 +46,21 @@ def check_output(output: Path, inputs: Mapping[str, str | None], force: bool) ->
     if not force:
         raise InputError(
             f"The output '{output}' exists already.",
-            next_step="Choose another name, or replace it with --force.",
+            next_step="Choose another name, or allow replacing it (in the shell: --force).",
         )
 
 
-def check_kind(output: Path, unit: str, volume: Volume) -> None:
-    """Refuse a format that cannot hold a result in `unit` on the grid of `volume` (InputError)."""
-    from SynthGANLib.io.volumes import suffix_of
-
+def check_kind(output: Path, unit: str, grid: Grid) -> None:
+    """Refuse a format that cannot hold a result in `unit` on `grid` (InputError)."""
     suffix = suffix_of(output)
-    if suffix in _PICTURES and (unit != "RGB" or volume.shape[0] != 1):
+    if 0 in grid.shape:
+        raise InputError("The volume has no voxels to write.", next_step="Choose another volume.")
+    if suffix in PICTURES and (unit != "RGB" or grid.shape[0] != 1):
         raise InputError(
-            f"'{output.name}' can hold one colour slice only, not a result of {volume.shape[0]} slices in {unit}.",
+            f"'{output.name}' can hold one colour slice only, not {grid.shape[0]} slices in {unit}.",
             next_step="Use .nrrd, .mha or .nii.gz.",
         )
-    if suffix in (".nii", ".nii.gz") and not volume.grid.orthogonal:
+    if suffix in (".nii", ".nii.gz") and not grid.orthogonal:
         raise InputError(
             f"'{output.name}' would hold sheared axes (tilted gantry), which many programs misread in NIfTI.",
             next_step="Use .nrrd or .mha, which keep the place exactly.",

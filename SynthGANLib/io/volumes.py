@@ -14,37 +14,15 @@ from SynthGANLib.errors import InputError, MemoryExhaustedError, SynthGANError
 from SynthGANLib.image.grid import Affine, Array, checked_affine
 from SynthGANLib.image.volume import UNITS, Volume, sitk_affine
 from SynthGANLib.io import nifti
+from SynthGANLib.io.formats import PICTURES, READABLE, suffix_of
 from SynthGANLib.io.integrity import check_metaimage_voxels, check_name, check_nrrd_lengths
+from SynthGANLib.io.targets import check_kind, check_output
 
-READABLE = (
-    ".nii",
-    ".nii.gz",
-    ".nrrd",
-    ".nhdr",
-    ".mha",
-    ".mhd",
-    ".png",
-    ".jpg",
-    ".jpeg",
-    ".tif",
-    ".tiff",
-    ".bmp",
-    ".dcm",
-)
-WRITABLE = (".nii", ".nii.gz", ".nrrd", ".mha", ".png", ".tif", ".tiff")
-# Pictures: no place in the patient, and only one colour slice can be written to them.
-_PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 # Key under which NRRD, MetaImage and (in its description) NIfTI carry the unit.
 _UNIT_KEY = "SynthGAN.unit"
 # A fast level: floats hardly shrink further, and writing takes several times longer at the usual one.
 _COMPRESSION = 1
 _TAIL = 12
-
-
-def suffix_of(path: Path) -> str:
-    """The suffix in lower case, ``.nii.gz`` as one."""
-    name = path.name.lower()
-    return ".nii.gz" if name.endswith(".nii.gz") else Path(name).suffix
 
 
 def read_volume(
@@ -107,31 +85,40 @@ def _read(path: Path, series: str | None, frame: int | None, unit: str | None) -
 def _read_image(path: Path, suffix: str, frame: int | None, unit: str | None) -> Volume:
     import SimpleITK as sitk
 
-    flat_place, lost = _checked_nifti(path) if nifti.is_nifti(path) else (None, None)
+    header = _nifti_header(path) if nifti.is_nifti(path) else None
     if suffix in (".nrrd", ".nhdr"):
         check_nrrd_lengths(path)
     reader = sitk.ImageFileReader()
     reader.SetFileName(os.fspath(path))
     if suffix in (".mha", ".mhd"):
-        check_metaimage_voxels(path)
         reader.SetImageIO("MetaImageIO")  # by the file's name it is found for suffixes in lower case only
     try:
         reader.ReadImageInformation()
         _select_frame(reader, path, frame)
+        if header is not None and not _itk_reads(header, suffix):
+            size = reader.GetSize()
+            reader.SetExtractIndex([0] * len(size))  # one voxel: ITK gives the place only
+            reader.SetExtractSize([1] * min(3, len(size)) + [0] * (len(size) - 3))
         image = reader.Execute()
     except RuntimeError as error:
         raise _unreadable(path, suffix, str(error)) from error
+    unit = unit or _stored_unit(image)
+    if suffix in (".mha", ".mhd"):
+        check_metaimage_voxels(path, sitk.GetArrayViewFromImage(image))
+    elif header is not None and header.dtype is None:
+        nifti.check_whole(path, header)
+    if header is not None and header.dtype is not None and not _proved(path, header, image):
+        array = _nifti_values(path, header, frame or 0, unit)
+    else:
+        array, unit = _values(image, path, unit)
     affine = _affine_of(image, path)
     warnings: tuple[str, ...] = ()
-    if image.GetDimension() == 2 and flat_place is not None:
-        affine = flat_place
-    elif suffix in _PICTURES:
+    if image.GetDimension() == 2 and header is not None and header.affine is not None:
+        affine = header.affine
+    elif suffix in PICTURES:
         warnings = ("A picture has no place in the patient, and its pixel spacing may be wrong.",)
     elif image.GetDimension() == 2:
         warnings = ("The image is two-dimensional; a slice thickness of 1 mm was assumed.",)
-    array, unit = _values(image, path, unit or _stored_unit(image))
-    if lost is not None:
-        array = _with_nan(array, lost, frame)
     meta = {"modality": "", "sequence": "", "description": path.name, "warnings": warnings}
     return Volume(array, affine, unit, meta)
 
@@ -144,18 +131,36 @@ def _affine_of(image: Any, path: Path) -> Affine:
         raise _impossible_axes(path) from error
 
 
-def _with_nan(array: Array, lost: nifti.Flags, frame: int | None) -> Array:
-    """The array (z, y, x) with NaN where the file held NaN or infinite values, which ITK's reader makes zeros of."""
-    here = lost[(frame or 0) * array.size :][: array.size].reshape(array.shape)
-    return np.where(here, np.float32(np.nan), array) if here.any() else array
-
-
-def _checked_nifti(path: Path) -> tuple[Affine | None, nifti.Flags | None]:
-    """The place in a NIfTI file's header and what `check_whole` finds; InputError for NIfTI-2 and files cut off."""
+def _nifti_header(path: Path) -> nifti.NiftiHeader:
+    """The header of a NIfTI file; InputError for NIfTI-2 and files cut off."""
     header = nifti.read_nifti_header(path)
     if header.version == 2:
         raise InputError(f"'{path.name}' is NIfTI-2, which is not read.", next_step="Convert it to NIfTI-1 or NRRD.")
-    return header.affine, nifti.check_whole(path, header)
+    return header
+
+
+def _itk_reads(header: nifti.NiftiHeader, suffix: str) -> bool:
+    """True for a file that only ITK reads, and for one that it reads faster and whose checksum proves what it read."""
+    return header.dtype is None or (suffix == ".nii.gz" and header.scale is None and header.frames == 1)
+
+
+def _proved(path: Path, header: nifti.NiftiHeader, image: Any) -> bool:
+    """True if ITK has read all voxels as the file holds them."""
+    import SimpleITK as sitk
+
+    return _itk_reads(header, suffix_of(path)) and nifti.proves(path, header, sitk.GetArrayViewFromImage(image))
+
+
+def _nifti_values(path: Path, header: nifti.NiftiHeader, frame: int, unit: str) -> Array:
+    """The voxels (z, y, x) of one frame in the type the unit calls for; NaN where the file holds none or infinity."""
+    if unit != "label":
+        return nifti.read_voxels(path, header, frame)
+    values = nifti.read_voxels(path, header, frame, label=True)
+    lost = np.isnan(values)
+    if not lost.any():
+        return _labels(values, path)
+    values[lost] = 0
+    return np.where(lost, np.float32(np.nan), _labels(values, path))
 
 
 def _select_frame(reader: Any, path: Path, frame: int | None) -> None:
@@ -190,17 +195,20 @@ def _values(image: Any, path: Path, unit: str) -> tuple[Array, str]:
     if channels > 1:
         return _colours(view, path), "RGB"
     if unit == "label":
-        if view.dtype.kind == "f":
-            whole = np.rint(view)
-            if not np.array_equal(whole, view):
-                raise InputError(
-                    f"'{path.name}' is no label map: it holds fractions.", next_step="Choose a segmentation."
-                )
-            return whole.astype(np.int32), unit
-        return np.array(view), unit
+        return _labels(view, path), unit
     # The view lives as long as the image; this makes the one copy.
     with np.errstate(over="ignore"):  # beyond float32 is infinite, which is looked for later
         return np.array(view, np.float32), unit
+
+
+def _labels(values: Array, path: Path) -> Array:
+    """A copy of whole numbers in their integer type; InputError for fractions."""
+    if values.dtype.kind != "f":
+        return np.array(values)
+    whole = np.rint(values)
+    if not np.array_equal(whole, values):
+        raise InputError(f"'{path.name}' is no label map: it holds fractions.", next_step="Choose a segmentation.")
+    return whole.astype(np.int32)
 
 
 def _colours(view: Array, path: Path) -> Array:
@@ -261,17 +269,18 @@ def write_volume(volume: Volume, path: str | Path, *, force: bool = False) -> No
     The file appears complete or not at all: it is written beside its place and then renamed.
 
     Raises:
-        InputError: the file exists and ``force`` is false, the suffix is unknown, the folder is
-            missing, or the disk refuses; an older file is then left as it was.
+        InputError: the file exists and ``force`` is false, the format is unknown or cannot hold the volume, the
+            folder is missing, or the disk refuses; an older file is then left as it was.
     """
     path = Path(path)
     suffix = suffix_of(path)
-    _refuse_target(volume, path, suffix, force)
+    check_output(path, {}, force)
+    check_kind(path, volume.unit, volume.grid)
     import SimpleITK as sitk
 
     stored = Volume(_stored(volume), volume.affine, volume.unit)
     image = stored.to_sitk()
-    if suffix in _PICTURES:
+    if suffix in PICTURES:
         image = image[:, :, 0]
     image.SetMetaData("ITK_FileNotes" if suffix.startswith(".nii") else _UNIT_KEY, _note(volume.unit, suffix))
     size = image.GetNumberOfPixels() * image.GetNumberOfComponentsPerPixel() * image.GetSizeOfPixelComponent()
@@ -280,7 +289,7 @@ def write_volume(volume: Volume, path: str | Path, *, force: bool = False) -> No
         with tempfile.TemporaryDirectory(prefix=".synthgan-", suffix=".part", dir=place.parent) as folder:
             part = Path(folder) / ("volume" + suffix)
             sitk.WriteImage(image, os.fspath(part), useCompression=True, compressionLevel=_COMPRESSION)
-            _check_whole(part, size)
+            _check_whole(part, size, stored.array)
             if path.exists() and not force:
                 raise InputError(f"'{path}' appeared while it was being written.", next_step="Choose another name.")
             os.replace(part, place)
@@ -294,31 +303,6 @@ def write_volume(volume: Volume, path: str | Path, *, force: bool = False) -> No
 
 def _note(unit: str, suffix: str) -> str:
     return f"{_UNIT_KEY}={unit}" if suffix.startswith(".nii") else unit
-
-
-def _refuse_target(volume: Volume, path: Path, suffix: str, force: bool) -> None:
-    """InputError for everything that can be known before writing."""
-    check_name(path)
-    if suffix not in WRITABLE:
-        raise InputError(f"'{path.name}' names no kind that can be written.", next_step=f"Use {', '.join(WRITABLE)}.")
-    if not path.parent.is_dir():
-        raise InputError(f"There is no folder '{path.parent}'.", next_step="Make it first, or choose another.")
-    if path.is_dir():
-        raise InputError(f"'{path}' is a folder.", next_step="Give the name of a file.")
-    if path.exists() and not force:
-        raise InputError(f"'{path}' exists.", next_step="Choose another name, or allow overwriting.")
-    if volume.array.size == 0:
-        raise InputError("The volume has no voxels to write.", next_step="Choose another volume.")
-    if suffix in _PICTURES and (volume.unit != "RGB" or volume.shape[0] != 1):
-        raise InputError(
-            f"'{path.name}' can hold one colour slice only, not {volume.shape} voxels in {volume.unit}.",
-            next_step="Use .nrrd, .mha or .nii.gz.",
-        )
-    if suffix.startswith(".nii") and not volume.grid.orthogonal:
-        raise InputError(
-            "NIfTI files with sheared axes (tilted gantry) are misread by many programs.",
-            next_step="Use .nrrd or .mha, which keep the place exactly.",
-        )
 
 
 def _stored(volume: Volume) -> Array:
@@ -346,12 +330,14 @@ def _rounded(array: Array, dtype: type[np.integer[Any]]) -> Array:
     return result
 
 
-def _check_whole(part: Path, size: int) -> None:
+def _check_whole(part: Path, size: int, stored: Array) -> None:
     """OSError if the disk was full, which some writers do not say; ``size`` is that of the voxels in bytes."""
     full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     if nifti.is_nifti(part):
         try:
-            nifti.check_whole(part, nifti.read_nifti_header(part))
+            header = nifti.read_nifti_header(part)  # compares a size that is not compressed with the header's
+            if part.name.endswith(".gz") and not nifti.proves(part, header, stored):
+                nifti.check_whole(part, header)
         except InputError as error:
             raise full from error
         return

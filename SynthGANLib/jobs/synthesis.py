@@ -73,7 +73,7 @@ def run_synthesis(job: Job, emit: Emit, cancel: Cancel, catalogue: Catalogue) ->
     loaded = time.monotonic() - started
     steps.enter("read", 0.01)
     volume = job.read(source)
-    check_kind(Path(job.output), model.card.target.unit, volume)
+    check_kind(Path(job.output), model.card.target.unit, volume.grid)
     body = job.read_mask()
     steps.enter("check", SHARE_BEFORE)
     result = job.synthesize(volume, model, body, progress=steps.follow, cancel=cancel)

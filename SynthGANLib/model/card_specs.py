@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from SynthGANLib.image.volume import UNITS
 from SynthGANLib.model.card_checks import (
     check_arguments,
     check_choice,
@@ -21,8 +22,6 @@ from SynthGANLib.model.card_checks import (
     refuse,
 )
 
-FORMATVERSION = 1
-UNITS = ("HU", "SUVbw", "1", "RGB", "label", "BQML", "CNTS")
 AXES = ("axial", "coronal", "sagittal", "all")
 STORAGE = ("float32", "float16", "bfloat16")
 WEIGHTS = "weights.safetensors"

@@ -18,12 +18,10 @@ from torch.nn import functional as F
 
 from SynthGANLib.errors import InputError
 from SynthGANLib.image.grid import Array
-from SynthGANLib.image.resampling import apply_axis, axis_weights
+from SynthGANLib.image.resampling import FWHM_PER_SIGMA, apply_axis, axis_weights
 from SynthGANLib.image.volume import Volume
 
 Image = TypeVar("Image", Volume, Array)
-
-_FWHM = 2.0 * math.sqrt(2.0 * math.log(2.0))
 
 
 def motion(
@@ -143,7 +141,7 @@ def _smoothed(array: Array, width: float, spacing: tuple[float, float, float]) -
         extent = array.shape[axis]
         if extent > 1:
             positions = np.arange(extent, dtype=np.float64)
-            array = apply_axis(array, axis_weights(extent, positions, "linear", width / _FWHM / step), axis)
+            array = apply_axis(array, axis_weights(extent, positions, "linear", width / FWHM_PER_SIGMA / step), axis)
     return array
 
 

@@ -14,13 +14,13 @@ from torch import nn
 from SynthGANLib.data.scaling import MR_TOP
 from SynthGANLib.errors import InputError
 from SynthGANLib.image.intensity import normaliser_from_json
+from SynthGANLib.image.volume import BACKGROUND
 from SynthGANLib.model.card import Card, MethodSpec, SourceSpec, SpatialSpec, TargetSpec, VectorSpec
 from SynthGANLib.recipes.base import Net, Setup
 
 TOLERANCE = 1e-3
 """Of the test vector, in normalised units: what kernels of other machines may round differently."""
 
-BACKGROUND = {"HU": -1024.0}
 _DISPLAY = {"HU": "CT_BONE"}
 _WIDEST = 1e6
 _BOUNDED = ("window", "suv", "rgb")

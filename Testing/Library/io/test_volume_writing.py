@@ -60,7 +60,7 @@ def test_targets_that_cannot_hold_the_volume(tmp_path, oblique_volume):
         "v": "no kind",
         "v.mhd": "no kind",
         "v.png": "one colour slice",
-        "missing/v.nrrd": "no folder",
+        "missing/v.nrrd": "does not exist",
     }.items():
         error = refusal(write_volume, oblique_volume, tmp_path / name)
         assert words in str(error)
