@@ -1,7 +1,7 @@
 """Name the system packages that the tests need and this machine lacks, in one line for apt-get.
 
 Runs on the bare system Python, before any environment exists, so it imports the standard library only.
-Slicer's own libraries (the slicer-core wheel) need none of these to synthesise or to draw slices; the panel
+Slicer's own libraries (the slicer-core wheel) need none of these to synthesize or to draw slices; the panel
 tests do, since Qt's offscreen platform links against them. dicom3tools validates exported DICOM.
 """
 

@@ -32,7 +32,7 @@ _FORBIDDEN = re.compile(r'[<>:"\\|?*\x00-\x1f\x7f]')
 
 @dataclass(frozen=True)
 class BatchCase:
-    """One volume to synthesise.
+    """One volume to synthesize.
 
     Attributes:
         name: of its result below the output folder, without suffix; folders are parted by "/".
@@ -64,7 +64,7 @@ def find_cases(
     Args:
         data: the list or the folder.
         out: where results go; what lies in it is no input of a folder.
-        colour: whether the model takes colour images; only then are the pictures of a folder inputs.
+        color: whether the model takes color images; only then are the pictures of a folder inputs.
         sections: some of SECTIONS; empty means all that the list has.
         frame: for every case that names none itself.
 
@@ -88,7 +88,7 @@ def find_cases(
             next_step="Give the folder of the volumes; for one volume there is 'synthgan synthesize'.",
         )
     if not found.cases:
-        raise InputError(f"'{place}' holds no volume to synthesise.", next_step="Check what lies in it.")
+        raise InputError(f"'{place}' holds no volume to synthesize.", next_step="Check what lies in it.")
     if frame is None:
         return found
     return replace(found, cases=tuple(replace(c, frame=frame) if c.frame is None else c for c in found.cases))
@@ -123,7 +123,7 @@ def _in_folder(folder: Path, out: Path, colour: bool) -> Found:
             cases += _series_cases(directory, folder)
     notes = []
     if pictures:
-        notes.append(f"{_counted(pictures, 'picture')} passed over: the model takes no colour images.")
+        notes.append(f"{_counted(pictures, 'picture')} passed over: the model takes no color images.")
     if results:
         notes.append(f"{_counted(results, 'result')} of former runs passed over.")
     return Found(tuple(sorted(cases, key=lambda case: case.name)), tuple(notes))

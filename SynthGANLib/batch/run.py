@@ -101,7 +101,7 @@ def run_batch(
         note: told sentences about the run as a whole.
 
     Raises:
-        InputError, ModelError: the batch as a whole cannot run; what was done before is kept and summarised.
+        InputError, ModelError: the batch as a whole cannot run; what was done before is kept and summarized.
     """
     started = time.monotonic()
     outcomes: dict[str, Outcome] = {}

@@ -196,7 +196,7 @@ def _warp(
 
 
 def matched_histogram(moving: Any, fixed: Any) -> Any:
-    """The moving image with the grey levels of the fixed one, background left out of the matching."""
+    """The moving image with the gray levels of the fixed one, background left out of the matching."""
     matching = sitk.HistogramMatchingImageFilter()
     matching.SetNumberOfHistogramLevels(256)
     matching.SetNumberOfMatchPoints(15)

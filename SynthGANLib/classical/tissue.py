@@ -86,7 +86,7 @@ def _classes(scaled: FloatArray, mask: BoolArray, seed: int) -> tuple[NDArray[np
     used = counts > 0
     if used.sum() < 8:
         raise UnfitInputError(
-            "The head in this image has fewer than eight grey levels, too few to tell tissues apart.",
+            "The head in this image has fewer than eight gray levels, too few to tell tissues apart.",
             next_step="Use the original image, not a mask, label map or thresholded copy.",
         )
     # from the noise floor to fat; the first is dark in every T1-weighted image: air, bone, and free fluid
@@ -114,7 +114,7 @@ def tissue_ct(
     """Synthetic CT (z,y,x) float32 in HU of a T1-weighted head MR on its own grid.
 
     `mask` (z,y,x) is the body. `hu` replaces entries of `DEFAULT_HU`. UnfitInputError when the body is empty or holds
-    too few grey levels; CancelledError when `cancel()` answers true.
+    too few gray levels; CancelledError when `cancel()` answers true.
     """
 
     def step(stage: str, fraction: float) -> None:
@@ -137,7 +137,7 @@ def tissue_ct(
     scaled = (array - min(0.0, floor)) / max(ceiling - min(0.0, floor), float(np.finfo(np.float32).tiny))
     scaled = np.clip(scaled, 0.0, 1.25).astype(np.float32)
     middles, clusters = _classes(scaled, mask, seed)
-    # one look-up per grey level instead of one distance per voxel and cluster
+    # one look-up per gray level instead of one distance per voxel and cluster
     by_level = clusters.memberships(middles[:, None])  # (5, BINS)
     level = np.minimum((scaled * (BINS / 1.25)).astype(np.int32), BINS - 1)
     step("anatomy", 0.7)

@@ -170,7 +170,7 @@ def _clustered(features: Mapping[str, FloatArray], mask: BoolArray) -> tuple[NDA
     used, counts = np.unique(cell[mask], return_counts=True)
     if len(used) < 8:
         raise UnfitInputError(
-            "The head in this image has fewer than eight grey levels, too few to tell tissues apart.",
+            "The head in this image has fewer than eight gray levels, too few to tell tissues apart.",
             next_step="Use the original images, not masks, label maps or thresholded copies.",
         )
     places = np.stack(np.unravel_index(used, (LEVELS,) * len(features)), 1)  # (cells, features)
@@ -227,7 +227,7 @@ def tissue_echoes_ct(
     echoes only.
 
     Raises:
-        UnfitInputError: another number of channels than contrasts, no body, a blank channel, too few grey levels.
+        UnfitInputError: another number of channels than contrasts, no body, a blank channel, too few gray levels.
         InputError: as `check_contrasts`.
         CancelledError: `cancel()` answered true.
     """

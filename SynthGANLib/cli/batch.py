@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 FORMATS = ("nrrd", "nii.gz", "mha", "png")
 
 _DESCRIPTION = """\
-Synthesise many volumes with one model. DATA is a folder, searched with its subfolders for volumes and DICOM series,
+Synthesize many volumes with one model. DATA is a folder, searched with its subfolders for volumes and DICOM series,
 or a data list (.json) as for training: {"test": [{"source": "mr.nii.gz", "mask": "body.nii.gz", "name": "p1"}, ...]}.
 Every result gets a record beside it (NAME.json), and DIR a summary.csv and summary.json. The same command again goes
 on where it was interrupted and does again only what failed or changed."""
@@ -33,7 +33,7 @@ on where it was interrupted and does again only what failed or changed."""
 def add_batch_command(commands: Any) -> None:
     """Add the parser to the command's subparsers; nothing heavy is imported before it runs."""
     command = commands.add_parser(
-        "batch", allow_abbrev=False, help="synthesise many volumes with a model", description=_DESCRIPTION
+        "batch", allow_abbrev=False, help="synthesize many volumes with a model", description=_DESCRIPTION
     )
     command.add_argument("data", metavar="DATA", help="folder of volumes, or data list (.json)")
     command.add_argument("--out", required=True, metavar="DIR", help="folder for the results, made if it is not there")
@@ -46,7 +46,7 @@ def add_batch_command(commands: Any) -> None:
         help="sections of the data list: training, validation, test (default: all that it has)",
     )
     command.add_argument(
-        "--format", choices=FORMATS, help="kind of file to write (default: nrrd; png for models of colour images)"
+        "--format", choices=FORMATS, help="kind of file to write (default: nrrd; png for models of color images)"
     )
     add_choices(command)
     command.add_argument("--force", action="store_true", help="do again what is done; only a batch's own files go")

@@ -73,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"synthgan {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    command = commands.add_parser("synthesize", allow_abbrev=False, help="synthesise a volume with a model")
+    command = commands.add_parser("synthesize", allow_abbrev=False, help="synthesize a volume with a model")
     command.add_argument("input", metavar="IN", help="NIfTI, NRRD, MHA, PNG or JPEG file, or a folder of DICOM slices")
     command.add_argument("output", metavar="OUT", help="file to write: .nii.gz, .nii, .nrrd, .mha, .png, .tif")
     add_choices(command)

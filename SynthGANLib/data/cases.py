@@ -167,14 +167,14 @@ def _read(path: Path, side: Side) -> Volume:
 
 
 def _grey(volume: Volume, path: Path) -> Volume:
-    """One channel of a grey picture that was saved in colour; all else as it is."""
+    """One channel of a gray picture that was saved in color; all else as it is."""
     if volume.channels != 3:
         return volume
     first = volume.array[..., 0]
     if not all(np.array_equal(first, volume.array[..., channel]) for channel in (1, 2)):
         raise InputError(
-            f"'{path.name}' is in colour, and one channel is wanted.",
-            next_step="Save it in grey, or call the unit RGB in the data list.",
+            f"'{path.name}' is in color, and one channel is wanted.",
+            next_step="Save it in gray, or call the unit RGB in the data list.",
         )
     return Volume(first if volume.unit == "label" else first.astype(np.float32), volume.affine, "1", volume.meta)
 

@@ -1,6 +1,6 @@
 """Do the pairs of a data list belong together? Looked at before a training that would learn their mistakes.
 
-Per case: are the grids the same, do grey values explain each other best where the images lie (normalised mutual
+Per case: are the grids the same, do gray values explain each other best where the images lie (normalised mutual
 information of Studholme et al., Pattern Recognition 32:71, 1999, over small shifts), and do edges meet edges. Cases
 far from the rest by a robust z-score are listed; what cannot be trained on at all is refused.
 """

@@ -34,7 +34,7 @@ LIMITS = 1.96
 """Standard deviations to each side of the mean between which 95 % of normally distributed differences lie."""
 
 HIGH_UPTAKE = 2.5
-"""SUV from which uptake is called high here, a threshold long in use for outlining tumours."""
+"""SUV from which uptake is called high here, a threshold long in use for outlining tumors."""
 
 BINS = 128
 _CUT = 0.05  # percent of the values at each end that share the outermost bins

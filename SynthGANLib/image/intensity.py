@@ -211,7 +211,7 @@ class Suv(Normaliser):
 
 @dataclass(frozen=True)
 class Rgb(Normaliser):
-    """Colour values 0..255 to -1..1."""
+    """Color values 0..255 to -1..1."""
 
     kind: ClassVar[str] = "rgb"
 

@@ -106,7 +106,7 @@ class Estimate:
 def estimate_run(
     card: Card, grid: Grid, device: str = "auto", *, memory: int | None = None, folder: Path | None = None
 ) -> Estimate:
-    """What it takes to synthesise a whole volume on `grid` by a model.
+    """What it takes to synthesize a whole volume on `grid` by a model.
 
     Args:
         card: of the model.

@@ -148,7 +148,7 @@ def _values(facts: Facts, card: Card) -> list[Check]:
             Check(
                 "values",
                 "unfit",
-                f"Every voxel of the volume is {low:g}: there is nothing to synthesise from.",
+                f"Every voxel of the volume is {low:g}: there is nothing to synthesize from.",
                 "Choose another volume.",
             )
         ]

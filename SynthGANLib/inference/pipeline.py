@@ -44,7 +44,7 @@ def synthesize(
     cancel: Callable[[], bool] | None = None,
     accept_unfit: bool = False,
 ) -> Volume:
-    """Synthesise the model's target from `volume`; float32 in the target's unit on exactly the volume's grid.
+    """Synthesize the model's target from `volume`; float32 in the target's unit on exactly the volume's grid.
 
     Args:
         volume: the source, of any grid; it is not changed.

@@ -21,7 +21,7 @@ READABLE = (
 )
 WRITABLE = (".nii", ".nii.gz", ".nrrd", ".mha", ".png", ".tif", ".tiff")
 PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
-"""Pictures: no place in the patient, and only one colour slice can be written to them."""
+"""Pictures: no place in the patient, and only one color slice can be written to them."""
 
 
 def suffix_of(path: Path) -> str:

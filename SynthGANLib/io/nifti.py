@@ -33,7 +33,7 @@ _MOST_DEFLATED = 1032
 # Lengths of the header in mm, by the code of their unit; without a code they are mm.
 _MILLIMETRES = {1: 1000.0, 2: 1.0, 3: 0.001}
 _RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
-# Data types that are read here, by their code; colours, complex numbers and 64-bit integers are left to ITK.
+# Data types that are read here, by their code; colors, complex numbers and 64-bit integers are left to ITK.
 _TYPES = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4"}
 
 

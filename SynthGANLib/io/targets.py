@@ -57,7 +57,7 @@ def check_kind(output: Path, unit: str, grid: Grid) -> None:
         raise InputError("The volume has no voxels to write.", next_step="Choose another volume.")
     if suffix in PICTURES and (unit != "RGB" or grid.shape[0] != 1):
         raise InputError(
-            f"'{output.name}' can hold one colour slice only, not {grid.shape[0]} slices in {unit}.",
+            f"'{output.name}' can hold one color slice only, not {grid.shape[0]} slices in {unit}.",
             next_step="Use .nrrd, .mha or .nii.gz.",
         )
     if suffix in (".nii", ".nii.gz") and not grid.orthogonal:

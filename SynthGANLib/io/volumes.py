@@ -30,9 +30,9 @@ def read_volume(
 ) -> Volume:
     """Read NIfTI, NRRD, MetaImage, PNG, JPEG, TIFF, a DICOM file or a folder of DICOM slices.
 
-    Scalars come as float32, colours as uint8 (z, y, x, 3); with ``unit="label"`` whole numbers keep
+    Scalars come as float32, colors as uint8 (z, y, x, 3); with ``unit="label"`` whole numbers keep
     their integer type. The unit of a DICOM CT is ``HU``, of a DICOM PET ``SUVbw`` where the
-    header permits the conversion, of a colour image ``RGB``, else ``1`` unless given.
+    header permits the conversion, of a color image ``RGB``, else ``1`` unless given.
 
     Args:
         path: file or folder.
@@ -215,7 +215,7 @@ def _colours(view: Array, path: Path) -> Array:
     """(z, y, x, 3) uint8; an alpha channel is dropped if it says opaque everywhere."""
     if view.dtype != np.uint8:
         raise InputError(
-            f"'{path.name}' has {view.shape[-1]} channels of {view.dtype}; colours need three of 8 bits.",
+            f"'{path.name}' has {view.shape[-1]} channels of {view.dtype}; colors need three of 8 bits.",
             next_step="Save each channel as its own volume, or convert the picture to 8-bit RGB.",
         )
     if view.shape[-1] in (2, 4):
@@ -263,9 +263,9 @@ def _impossible_axes(path: Path) -> InputError:
 
 
 def write_volume(volume: Volume, path: str | Path, *, force: bool = False) -> None:
-    """Write ``.nii``, ``.nii.gz``, ``.nrrd``, ``.mha``, or one colour slice as ``.png`` or ``.tif``.
+    """Write ``.nii``, ``.nii.gz``, ``.nrrd``, ``.mha``, or one color slice as ``.png`` or ``.tif``.
 
-    HU are rounded to int16, labels keep their integer type, colours are uint8, all else is float32.
+    HU are rounded to int16, labels keep their integer type, colors are uint8, all else is float32.
     The file appears complete or not at all: it is written beside its place and then renamed.
 
     Raises:

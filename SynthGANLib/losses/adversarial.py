@@ -3,7 +3,7 @@
 With D the discriminator's raw output (no sigmoid), r on real and f on generated images:
 
 =========  ==========================================  ======================
-mode       discriminator minimises                     generator minimises
+mode       discriminator minimizes                     generator minimizes
 =========  ==========================================  ======================
 vanilla    E[-log s(r)] + E[-log(1 - s(f))]            E[-log s(f)]
 lsgan      1/2 (E[(r - 1)^2] + E[f^2])                 E[(f - 1)^2]
@@ -81,7 +81,7 @@ def _scales(logits: Logits) -> list[Tensor]:
 
 @in_float32
 def discriminator_loss(real_logits: Logits, fake_logits: Logits, mode: str, real_label: float = 1.0) -> Tensor:
-    """What the discriminator minimises, a scalar; the mean over the scales of a multi-scale discriminator.
+    """What the discriminator minimizes, a scalar; the mean over the scales of a multi-scale discriminator.
 
     `real_label` below 1 softens the target of real images (one-sided). ValueError for an unknown mode, for a soft
     label where the mode has none, and for different numbers of scales.
@@ -97,6 +97,6 @@ def discriminator_loss(real_logits: Logits, fake_logits: Logits, mode: str, real
 
 @in_float32
 def generator_loss(fake_logits: Logits, mode: str) -> Tensor:
-    """What the generator minimises, a scalar; the mean over the scales. ValueError for an unknown mode."""
+    """What the generator minimizes, a scalar; the mean over the scales. ValueError for an unknown mode."""
     loss = _GENERATOR[_checked(mode)]
     return torch.stack([loss(fake) for fake in _scales(fake_logits)]).mean()

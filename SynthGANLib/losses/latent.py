@@ -33,8 +33,8 @@ def bits_per_dim(log_likelihood: Tensor, dimensions: int, bins: float = 1.0) -> 
     Args:
         log_likelihood: (B,) natural logarithms of densities, one for each sample.
         dimensions: values in a sample.
-        bins: grey levels in one unit of intensity, e.g. 256 for images dequantised into a range of width 1; turns the
-            density into the probability of a grey level.
+        bins: gray levels in one unit of intensity, e.g. 256 for images dequantised into a range of width 1; turns the
+            density into the probability of a gray level.
     """
     if dimensions < 1 or not bins > 0:
         raise ValueError(f"bits per dimension need a dimension and a positive number of bins, not {dimensions}, {bins}")
@@ -43,5 +43,5 @@ def bits_per_dim(log_likelihood: Tensor, dimensions: int, bins: float = 1.0) -> 
 
 @in_float32
 def autoregressive_margin(real_energy: Tensor, fake_energy: Tensor, margin: float) -> Tensor:
-    """E[e(real)] + E[max(0, margin - e(fake))], what the energy model minimises; the generator minimises E[e(fake)]."""
+    """E[e(real)] + E[max(0, margin - e(fake))], what the energy model minimizes; the generator minimizes E[e(fake)]."""
     return real_energy.mean() + F.relu(margin - fake_energy).mean()

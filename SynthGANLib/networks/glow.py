@@ -24,7 +24,7 @@ _LEAST_STD = 1e-3
 
 
 def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None = None, pad: int = 0) -> Tensor:
-    """Convolution in 2D or 3D. All seven arguments by place, which is how the inference core recognises one."""
+    """Convolution in 2D or 3D. All seven arguments by place, which is how the inference core recognizes one."""
     n = x.ndim - 2
     function: Callable[..., Tensor] = F.conv2d if n == 2 else F.conv3d
     return function(x, weight, bias, (1,) * n, (pad,) * n, (1,) * n, 1)

@@ -37,7 +37,7 @@ class DualGlow(nn.Module):
     Args:
         depths: steps in each level. width: channels inside the couplings.
         relation_layers, relation_width: convolutions of a relation network and the channels between them.
-        bins: grey levels between -1 and 1 that a likelihood counts with; dequantisation adds less than one.
+        bins: gray levels between -1 and 1 that a likelihood counts with; dequantisation adds less than one.
         recompute: trade time for memory in training.
     """
 
@@ -73,7 +73,7 @@ class DualGlow(nn.Module):
     def log_likelihood(self, source: Tensor, target: Tensor, rng: Generator | None = None) -> tuple[Tensor, Tensor]:
         """Bits per voxel of the target given the source, and of the source, each (B,).
 
-        With `rng`, uniform noise of one grey level is added to both, as training does.
+        With `rng`, uniform noise of one gray level is added to both, as training does.
         """
         source_latents, source_logdet = self.source_flow(self._prepared(source, rng))
         target_latents, target_logdet = self.target_flow(self._prepared(target, rng))
@@ -110,6 +110,6 @@ class DualGlow(nn.Module):
         return pad_to_multiple(x, self.source_flow.multiple)[0] / 2
 
     def _bits(self, log_density: Tensor, latents: Sequence[Tensor]) -> Tensor:
-        """Bits per voxel from the density of the halved image, whose grey levels lie 1 / bins apart."""
+        """Bits per voxel from the density of the halved image, whose gray levels lie 1 / bins apart."""
         voxels = sum(z[0].numel() for z in latents)
         return math.log2(self.bins) - log_density / (voxels * math.log(2))

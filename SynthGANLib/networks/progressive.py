@@ -38,7 +38,7 @@ class EqualConv(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         n = x.ndim - 2
         function: Callable[..., Tensor] = F.conv2d if n == 2 else F.conv3d
-        # all seven arguments by place: how the inference core recognises a convolution
+        # all seven arguments by place: how the inference core recognizes a convolution
         return function(x, self.weight * self.scale, self.bias, (1,) * n, (self.pad,) * n, (1,) * n, 1)
 
 

@@ -235,7 +235,7 @@ def marked(image: Volume, hole: Array) -> Volume:
         image: (z, y, x[, c]); its values in the hole are never looked at. hole: (z, y, x), above 0 where it is missing.
 
     Returns:
-        float32 (z, y, x, c + 1) in the image's unit, of a colour image in the unit "1".
+        float32 (z, y, x, c + 1) in the image's unit, of a color image in the unit "1".
 
     Raises:
         InputError: the hole lies on another grid.

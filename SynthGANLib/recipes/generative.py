@@ -293,7 +293,7 @@ RECIPES = (
         ),
         tiny_settings={**DCGAN_TINY, "networks.generator.arguments.start": 4},
     ),
-    # DCGAN on colour images of 256 pixels, the first of the three compared by Baur 2018.
+    # DCGAN on color images of 256 pixels, the first of the three compared by Baur 2018.
     Recipe(
         name="dcgan-skin",
         review="MelanoGANs (DCGAN)",

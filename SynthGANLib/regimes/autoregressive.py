@@ -36,7 +36,7 @@ class AutoregressiveConfig:
 class Autoregressive(Regime):
     """The energy e(x) is how badly an autoregressive model foretells x's features from those before them.
 
-    The model minimises E[e(x)] + E[max(0, margin - e(G(z)))], the generator E[e(G(z))]. Networks: "generator",
+    The model minimizes E[e(x)] + E[max(0, margin - e(G(z)))], the generator E[e(G(z))]. Networks: "generator",
     "discriminator" (with `energy(x) -> (B,)`), optionally "patch", a patch discriminator beside it.
     """
 

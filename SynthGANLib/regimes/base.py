@@ -22,7 +22,7 @@ Outputs = dict[str, Tensor]
 """Tensors one step computes once and its turns share, e.g. "fake"."""
 
 Terms = dict[str, Tensor]
-"""Weighted scalar terms of one update's loss, float32, by name; their sum is minimised."""
+"""Weighted scalar terms of one update's loss, float32, by name; their sum is minimized."""
 
 
 class Regime(nn.Module, ABC):

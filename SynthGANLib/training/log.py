@@ -28,7 +28,7 @@ from SynthGANLib.files import write_text
 from SynthGANLib.progress_line import ProgressLine, duration
 
 Picture = NDArray[np.uint8]
-"""(rows, columns) grey or (rows, columns, 3) colour."""
+"""(rows, columns) gray or (rows, columns, 3) color."""
 
 HEADER = "step,name,value\n"
 

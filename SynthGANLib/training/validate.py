@@ -1,4 +1,4 @@
-"""Validation by the way a user goes: the network becomes a model in memory and synthesises whole volumes."""
+"""Validation by the way a user goes: the network becomes a model in memory and synthesizes whole volumes."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ Validator = Callable[[Networks, torch.device], Report]
 
 @dataclass(frozen=True)
 class VolumeValidator:
-    """Synthesises the source of every validation case and compares it with its target inside the body.
+    """Synthesizes the source of every validation case and compares it with its target inside the body.
 
     The score is the mean absolute error over the pairs. Where no case is a pair it is the distance of the synthetic
     intensities from those of the real targets, which says less: it does not see what is at the wrong place.

@@ -1,6 +1,6 @@
 """Pictures from Slicer's own slice pipeline: what a slice view shows, as an array, without window or OpenGL.
 
-A slice logic reslices, windows and colours its layers in image filters; only the last step, putting the
+A slice logic reslices, windows and colors its layers in image filters; only the last step, putting the
 result on the screen, needs a render window. Here the filters' output is taken instead.
 """
 
@@ -81,7 +81,7 @@ def extent(volume_node: Any) -> float:
 
 
 def add_difference_colours(scene: Any) -> Any:
-    """A colour table for differences: blue below, black at zero, red above."""
+    """A color table for differences: blue below, black at zero, red above."""
     node = scene.AddNewNodeByClass("vtkMRMLColorTableNode", "Difference")
     node.SetTypeToUser()
     node.SetNumberOfColors(256)
@@ -92,7 +92,7 @@ def add_difference_colours(scene: Any) -> Any:
 
 
 def difference_colours(count: int) -> np.ndarray:
-    """(count, 3) colours in 0..1 from pale blue over black to pale orange: what is black needs no look."""
+    """(count, 3) colors in 0..1 from pale blue over black to pale orange: what is black needs no look."""
     at = (0.0, 0.12, 0.5, 1.0)
     cold = ((0.0, 0.0, 0.0), (0.0, 0.16, 0.45), (0.1, 0.5, 1.0), (0.8, 0.93, 1.0))
     warm = ((0.0, 0.0, 0.0), (0.4, 0.1, 0.0), (1.0, 0.38, 0.08), (1.0, 0.9, 0.7))

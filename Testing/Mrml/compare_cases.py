@@ -104,7 +104,7 @@ def oblique(spacing: tuple[float, float, float] = (0.9, 1.1, 2.5), turned: bool 
 
 
 def add(scene: Any, array: np.ndarray, name: str, unit: str | None = None, matrix: np.ndarray | None = None) -> Any:
-    """A volume node (colours if the array has a fourth axis) that states its unit if one is given."""
+    """A volume node (colors if the array has a fourth axis) that states its unit if one is given."""
     className = "vtkMRMLVectorVolumeNode" if array.ndim == 4 else "vtkMRMLScalarVolumeNode"
     node = scene.AddNewNodeByClass(className, name)
     slicer.util.updateVolumeFromArray(node, np.ascontiguousarray(array))

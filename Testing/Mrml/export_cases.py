@@ -65,7 +65,7 @@ def result_of(source: Any, array: Array, kind: str, ijk_to_ras: Array | None = N
 
 
 def values_for(kind: str, shape: tuple[int, int, int]) -> Array:
-    """Values of a target, no slice like another: whole HU, MR with fractions, SUV, 8-bit colours."""
+    """Values of a target, no slice like another: whole HU, MR with fractions, SUV, 8-bit colors."""
     random = np.random.default_rng(5)
     if kind == "CT":
         return random.integers(-1024, 3072, shape).astype(np.float32)

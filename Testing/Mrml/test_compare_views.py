@@ -287,7 +287,7 @@ def test_a_comparison_that_fails_is_told_or_raised(scene: Any, pair: Any) -> Non
 def test_view_made_without_windows_looks_as_in_the_application(
     scene: Any, tmp_path: Path, view: str, letter: str, channel: int | None
 ) -> None:
-    """A scene that is saved without the application is opened in it: its views keep name, letter and colour."""
+    """A scene that is saved without the application is opened in it: its views keep name, letter and color."""
     node = views.sliceNode(scene, view)
     assert (node.GetName(), node.GetLayoutName(), node.GetLayoutLabel()) == (view, view, letter)
     color = np.array(node.GetLayoutColor())

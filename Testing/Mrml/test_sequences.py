@@ -102,4 +102,4 @@ def test_studies(scene: Any, identity_model: str, logic: Any) -> None:
     assert set(taken) == {made["t1"], made["t2"]}
     assert not {result, elsewhere} & set(taken)
     assert [name for name, _reason in others] == ["flat"]
-    assert "nothing to synthesise" in others[0][1]
+    assert "nothing to synthesize" in others[0][1]

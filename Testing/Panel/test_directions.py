@@ -38,7 +38,7 @@ SCALES = {
     "OP": {"kind": "rgb"},
 }
 UNIT_CODES = {"MR": ("110852", "1"), "CT": ("112031", "[hnsf'U]"), "PT": ("126400", "{SUVbw}g/ml"), "OP": ("", "")}
-"""Coded quantity and unit by DICOM PS3.16 and UCUM, by the target's modality; none for colours."""
+"""Coded quantity and unit by DICOM PS3.16 and UCUM, by the target's modality; none for colors."""
 
 DIRECTIONS = [
     ("MR", "CT"), ("MR", "PET"), ("CT", "MR"), ("CT", "PET"), ("PET", "bones"), ("PET", "MR"), ("vessels", "fundus"),
@@ -136,13 +136,13 @@ def codes(node):
 
 
 def look(node):
-    """Window, level, colour table, and whether the window is automatic."""
+    """Window, level, color table, and whether the window is automatic."""
     display = node.GetDisplayNode()
     return display.GetWindow(), display.GetLevel(), display.GetColorNodeID(), bool(display.GetAutoWindowLevel())
 
 
 def checkLook(result, target):
-    """The window and colours that the panel's table has for the target; an automatic window where it has none."""
+    """The window and colors that the panel's table has for the target; an automatic window where it has none."""
     preset = "CT_BONE" if target == "bones" else nodes.DEFAULT_PRESET.get(TARGETS[target].unit)
     window, level, colors, automatic = look(result)
     if preset is None:
@@ -236,9 +236,9 @@ def test_generator_by_clicks_without_an_input(shelve, panel):
 
 
 def test_targets_look_different():
-    """A CT is not mistaken for a PET by its colours, nor bones for soft tissue by their window."""
+    """A CT is not mistaken for a PET by its colors, nor bones for soft tissue by their window."""
     assert (nodes.DEFAULT_PRESET["HU"], nodes.DEFAULT_PRESET["SUVbw"]) == ("CT_ABDOMEN", "PET_SUV")
     looks = [nodes.PRESETS[name] for name in ("CT_ABDOMEN", "CT_BONE", "PET_SUV")]
     assert len({look[:2] for look in looks}) == 3
-    assert nodes.PRESETS["RGB"][:2] == (255.0, 127.5)  # any other would change the colours of a photograph
+    assert nodes.PRESETS["RGB"][:2] == (255.0, 127.5)  # any other would change the colors of a photograph
     assert [colors for _window, _level, colors in looks] == [GREY, GREY, INVERTED_GREY]

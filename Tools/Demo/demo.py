@@ -108,7 +108,7 @@ def results_of(output: Path, force: bool) -> Iterator[Path]:
 
 
 def run(case: Case, model: str, device: str, work: Path) -> list[str]:
-    """Synthesise in a scene; leave volume, picture and scene in the folder `work`. The lines to print."""
+    """Synthesize in a scene; leave volume, picture and scene in the folder `work`. The lines to print."""
     # Slicer's libraries take seconds to load: only after the input was found to be good.
     from SynthGANPanel.scene.nodes import volumeFromNode
     from Testing.Headless.scene import add_volume, open_scene, save_scene
@@ -147,7 +147,7 @@ def run(case: Case, model: str, device: str, work: Path) -> list[str]:
 
 
 def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(description="Synthesise one volume in a real MRML scene.")
+    parser = argparse.ArgumentParser(description="Synthesize one volume in a real MRML scene.")
     parser.add_argument("--input", type=Path, help="volume file or DICOM folder; a simulated head if not given")
     parser.add_argument("--reference", type=Path, help="CT of the same patient, aligned with the input")
     parser.add_argument("--model", default="head-mr-ct", help="id or folder of a model")

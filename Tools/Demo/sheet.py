@@ -73,7 +73,7 @@ def _letters(pen: ImageDraw.ImageDraw, orientation: str, left: int, top: int) ->
 
 
 def _value_bar(sheet: Image.Image, pen: ImageDraw.ImageDraw, column: Column, left: int, top: int) -> None:
-    """The colours of the node's own table over its own window, with the values at the quarters."""
+    """The colors of the node's own table over its own window, with the values at the quarters."""
     display = column.node.GetDisplayNode()
     low, high = display.GetWindowLevelMin(), display.GetWindowLevelMax()
     length, margin = PANE - 60, 30
@@ -95,7 +95,7 @@ def _value_bar(sheet: Image.Image, pen: ImageDraw.ImageDraw, column: Column, lef
 
 
 def _fitted(pen: ImageDraw.ImageDraw, text: str, colour: Any, size: int, width: int) -> tuple[str, Any, Any]:
-    """Text, colour and font: made smaller, and if need be shorter, until it is no wider than `width` pixels."""
+    """Text, color and font: made smaller, and if need be shorter, until it is no wider than `width` pixels."""
     font, smallest = _font(size), 12
     while pen.textlength(text, font) > width and size > smallest:
         size -= 1

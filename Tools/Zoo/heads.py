@@ -34,7 +34,7 @@ HOLE = 16
 SMALL, SMALL_MM = 32, 7.5
 """Extent in pixels and mm of a pixel of the whole slices that generators learn."""
 
-_BRAIN = ("grey matter", "white matter", "deep grey matter", "cerebellar cortex", "brain stem and cord")
+_BRAIN = ("gray matter", "white matter", "deep gray matter", "cerebellar cortex", "brain stem and cord")
 ECHOES = {"ute_short": 0.07, "ute_long": 2.46}
 """ms of the two echoes of an ultrashort echo time acquisition: in the first one bone still has signal."""
 CONTRASTS = {"t1": "T1", "t2": "T2", "pd": "PD", "flair": "FLAIR"}

@@ -88,7 +88,7 @@ def region_of(case: Loaded, task: Task) -> Array:
 def scores(fake: Volume, real: Volume, region: Array, task: Task) -> dict[str, float]:
     """MAE in the task's unit, PSNR in dB and SSIM, both over the task's fixed range, inside `region`.
 
-    Of several channels the first is measured, the image, but all three of a colour picture.
+    Of several channels the first is measured, the image, but all three of a color picture.
     """
     if real.channels > 1 and real.unit != "RGB":
         fake, real = (volume.with_array(np.ascontiguousarray(volume.array[..., 0])) for volume in (fake, real))

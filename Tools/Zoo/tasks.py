@@ -33,7 +33,7 @@ COLLECTIONS: Mapping[str, Collection] = {
             slice_stacks("harvard_aanlib/spect_mr", {"spect": "spect", "mr": "mr"}, ("case15", "case35")),
         ),
         Collection(
-            "aanlib-pet", "Whole Brain Atlas, FDG PET (colour index) and T1 of one subject, 96 pixels",
+            "aanlib-pet", "Whole Brain Atlas, FDG PET (color index) and T1 of one subject, 96 pixels",
             _UNCLEAR, False, f"slices {_PERSON}",
             blocks(
                 {
@@ -216,7 +216,7 @@ _CT_MR = Task(
     note="8-bit display values; the MR of a case may be T2, PD or FLAIR.",
 )  # fmt: skip
 _MR_CT = Task(
-    "mr-ct", "MR to CT", "aanlib-ct", ("mr",), ("ct",), MR, GREY_CT, GREY, "grey levels",
+    "mr-ct", "MR to CT", "aanlib-ct", ("mr",), ("ct",), MR, GREY_CT, GREY, "gray levels",
     note="8-bit windowed CT, not HU.",
 )  # fmt: skip
 _HEAD_MR_CT = _heads("heads-mr-ct", "T1 to CT", "t1", "ct")
@@ -245,9 +245,9 @@ TASKS: Mapping[str, Task] = {
         replace(_MR_CT, name="mr-ct-unpaired", kind="unpaired", pairs="mr-ct"),
         replace(_CT_MR, name="ct-mr-mixed", kind="mixed", pairs="ct-mr"),
         Task("pet-mr", "FDG PET to T1", "aanlib-pet", ("pet",), ("t1",), GREY_PET, T1, ARBITRARY, "a.u.",
-             note="PET as colour index, not activity."),
-        Task("mr-spect", "MR to SPECT", "aanlib-spect", ("mr",), ("spect",), MR, SPECT, GREY, "colour index",
-             note="Registered less tightly; colour index, not activity."),
+             note="PET as color index, not activity."),
+        Task("mr-spect", "MR to SPECT", "aanlib-spect", ("mr",), ("spect",), MR, SPECT, GREY, "color index",
+             note="Registered less tightly; color index, not activity."),
         Task("ct-t2", "CT to T2", "patients-18", ("ct",), ("t2",), GREY_CT, {**MR, "sequence": "T2"}, ARBITRARY,
              "a.u.", note="Roughly registered only; narrow CT window."),
         _T2_T1, replace(_T2_T1, name="t1-t2-unpaired", kind="unpaired", pairs="t1-t2"),

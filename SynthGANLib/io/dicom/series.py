@@ -224,7 +224,7 @@ def _meaning(frame: Frame) -> Uptake:
 
 
 def _fill(ordered: Stack, pixels: _Pixels, *, as_label: bool) -> Array:
-    """All images in one array: float32 (z, y, x), labels as stored, colours uint8 (z, y, x, 3)."""
+    """All images in one array: float32 (z, y, x), labels as stored, colors uint8 (z, y, x, 3)."""
     result: Array | None = None
     for number, frame in enumerate(ordered.frames):
         image = pixels.of(frame)  # (y, x[, c])
@@ -232,14 +232,12 @@ def _fill(ordered: Stack, pixels: _Pixels, *, as_label: bool) -> Array:
             dtype = image.dtype if as_label or image.ndim == 3 else np.dtype(np.float32)
             result = np.empty((len(ordered.frames), *image.shape), dtype)
         if image.shape != result.shape[1:]:
-            raise InputError(f"'{frame.header.path.name}' has another size or colour type than the rest of its series.")
+            raise InputError(f"'{frame.header.path.name}' has another size or color type than the rest of its series.")
         result[number] = image
     if result is None:
         raise InputError("The series holds no images.")
     if result.ndim == 4 and (result.dtype != np.uint8 or result.shape[3] != 3):
-        raise InputError(
-            "The colour image does not have three channels of 8 bits.", next_step="Export it as 8-bit RGB."
-        )
+        raise InputError("The color image does not have three channels of 8 bits.", next_step="Export it as 8-bit RGB.")
     return result
 
 

@@ -40,7 +40,7 @@ def test_volumes_are_found_in_subfolders_and_nothing_else(tmp_path: Path) -> Non
     search = find_cases(data, out=tmp_path / "out", colour=False)
     assert names(search.cases) == ["a", "b", "deep/er/c"]
     assert search.cases[2].input == data / "deep" / "er" / "c.NRRD"
-    assert search.notes == ("1 picture passed over: the model takes no colour images.",)
+    assert search.notes == ("1 picture passed over: the model takes no color images.",)
     assert names(found(data, colour=True)) == ["a", "b", "deep/er/c", "deep/image"]
     assert [case.frame for case in found(data, frame=3)] == [3, 3, 3]
 

@@ -121,7 +121,7 @@ def test_refusals_and_cancel(t1_head):
     _, mr, _, body = t1_head
     with pytest.raises(UnfitInputError, match="No body"):
         tissue_ct(mr, np.zeros_like(body))
-    with pytest.raises(UnfitInputError, match="grey levels"):
+    with pytest.raises(UnfitInputError, match="gray levels"):
         tissue_ct(mr.with_array(np.where(body, 5.0, 0.0).astype(np.float32)), body, bias_correction=False)
     with pytest.raises(CancelledError):
         tissue_ct(mr, body, cancel=lambda: True)

@@ -186,7 +186,7 @@ def test_refusals_and_cancel(case):
     with pytest.raises(UnfitInputError, match="No body"):
         tissue_echoes_ct(pair, np.zeros_like(body), **UTE)
     flat = np.where(body, 5.0, 0.0)[..., None] * [1.0, 0.9]
-    with pytest.raises(UnfitInputError, match="grey levels"):
+    with pytest.raises(UnfitInputError, match="gray levels"):
         tissue_echoes_ct(pair.with_array(flat), body, **UTE, bias_correction=False)
     with pytest.raises(UnfitInputError, match="blank"):
         tissue_echoes_ct(pair.with_array(pair.array * [0, 1]), body, **UTE, bias_correction=False)

@@ -86,7 +86,7 @@ def test_rgb_model_takes_a_picture(work: Path, shelf: Path, capsys: pytest.Captu
     assert np.array_equal(read_volume(work / "out.png").array, pixels)
     code, _, err = call(capsys, "synthesize", work / "mr scan.nii.gz", work / "no.png", "--model", "tiny-mr-ct")
     assert code == 2
-    assert "one colour slice" in err
+    assert "one color slice" in err
     (shelf / "colours" / "model.json").unlink()
     for path in (shelf / "colours").iterdir():
         path.unlink()

@@ -51,7 +51,7 @@ def mistakes() -> dict[str, tuple[list[str], int, str]]:
         "memory of nothing": ([*ok, "--memory", "0GiB"], 2, "0GiB"),
         "unit of no kind": ([*ok, "--unit", "furlong"], 2, "furlong"),
         "constant input": (["{w}/constant.nii.gz", *ok[1:]], 3, "voxel"),
-        "colours for a grey model": (["{w}/colour.png", *ok[1:]], 3, "channels"),
+        "colors for a gray model": (["{w}/colour.png", *ok[1:]], 3, "channels"),
     }
 
 

@@ -192,7 +192,7 @@ def test_the_job_says_what_is_wrong_with_it(files: dict[str, str]) -> None:
         ({}, "lacks the field 'result'"),
         ({"result": 7}, "'result' of the job must be text that is not empty, not 7"),
         ({"result": files["result"], "mask": False}, "'mask' of the job must be text that is not empty or null"),
-        ({"result": files["result"], "colour": "red"}, "unknown field 'colour'"),
+        ({"result": files["result"], "color": "red"}, "unknown field 'color'"),
         ({"result": files["result"] + "x"}, "There is no file"),
         ({"result": files["result"], "reference": files["source"], "reference_unit": "1"}, "cannot be compared"),
     ):

@@ -87,7 +87,7 @@ def test_the_run_refuses_and_accepts_the_same(card):
     assert any("The volume is CT" in sentence for sentence in check_fit(labelled, card, accept_unfit=True))
     with pytest.raises(UnfitInputError, match="in HU"):
         check_fit(Volume(array, np.eye(4), "HU"), card, accept_unfit=True)
-    with pytest.raises(UnfitInputError, match="nothing to synthesise"):
+    with pytest.raises(UnfitInputError, match="nothing to synthesize"):
         check_fit(Volume(np.zeros_like(array), np.eye(4)), card, accept_unfit=True)
 
 

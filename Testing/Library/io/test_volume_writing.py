@@ -59,7 +59,7 @@ def test_targets_that_cannot_hold_the_volume(tmp_path, oblique_volume):
         "v.jpg": "no kind",
         "v": "no kind",
         "v.mhd": "no kind",
-        "v.png": "one colour slice",
+        "v.png": "one color slice",
         "missing/v.nrrd": "does not exist",
     }.items():
         error = refusal(write_volume, oblique_volume, tmp_path / name)

@@ -204,7 +204,7 @@ def test_divergences_equal_their_closed_forms():
 def test_bits_per_dimension():
     # eight equally likely values: 3 bits each
     assert losses.bits_per_dim(torch.tensor([-5 * math.log(8)]), 5).item() == pytest.approx(3)
-    # a uniform density on [0, 1) of 256 grey levels costs 8 bits
+    # a uniform density on [0, 1) of 256 gray levels costs 8 bits
     assert losses.bits_per_dim(torch.zeros(4), 10, bins=256).item() == pytest.approx(8)
     x = image(1, 200_000)
     entropy = 0.5 * math.log2(2 * math.pi * math.e)

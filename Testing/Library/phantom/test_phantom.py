@@ -108,7 +108,7 @@ def test_ct_recovers_the_table_inside_tissues(head):
 
 
 def test_contrast_order_is_the_clinical_one(head):
-    """White over grey over CSF in T1, the reverse in T2, dark CSF in FLAIR; cortical bone dark everywhere."""
+    """White over gray over CSF in T1, the reverse in T2, dark CSF in FLAIR; cortical bone dark everywhere."""
 
     def mean(image: Volume, code: int) -> float:
         return float(np.median(image.array[head.array == code]))

@@ -83,7 +83,7 @@ def test_what_does_not_fit_is_named_with_its_rule(name: str, value: Any, rule: s
 
 
 def test_unknown_missing_and_nested_fields_are_named_by_their_place() -> None:
-    assert refusal({"title": "x", "colour": 1}) == "The job has the unknown field 'colour'."
+    assert refusal({"title": "x", "color": 1}) == "The job has the unknown field 'color'."
     assert refusal({}) == "The job lacks the field 'title'."
     assert refusal([1]).startswith("The field 'whole' of the job must be an object")
     assert "'inner.size'" in refusal({"title": "x", "inner": {"size": -1}})

@@ -116,7 +116,7 @@ def test_channels_of_the_stages(name: str, stages: list[int], judges: dict[str, 
     networks, setup = networks_of(name), RECIPES[name].canonical()
     given = [convolutions(stage)[0].in_channels for stage in cast(Any, networks["generator"]).stages]
     if name == "fcn-cgan":
-        given[0] = setup.channels[0]  # grey becomes three equal channels inside
+        given[0] = setup.channels[0]  # gray becomes three equal channels inside
     assert given == stages
     assert {one: convolutions(network)[0].in_channels for one, network in networks.items() if one in judges} == judges
     assert set(networks) == {"generator", *judges}

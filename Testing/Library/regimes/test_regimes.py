@@ -191,7 +191,7 @@ def test_what_is_needed_is_what_is_read(case: Case) -> None:
 
 
 def blobs(rng: torch.Generator, count: int = 8) -> Batch:
-    """MR and CT of one anatomy: a disc and a ring in different grey values, the MR with noise."""
+    """MR and CT of one anatomy: a disc and a ring in different gray values, the MR with noise."""
     axis = torch.arange(12.0)
     centre = 4 + 4 * torch.rand(count, 2, generator=rng)
     y, x = axis[None, :, None] - centre[:, :1, None], axis[None, None, :] - centre[:, 1:, None]

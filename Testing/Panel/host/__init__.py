@@ -1,4 +1,4 @@
-"""A small Slicer application on PySide6: enough of the documented behaviour to click the panel through.
+"""A small Slicer application on PySide6: enough of the documented behavior to click the panel through.
 
 The scene, its nodes and `slicer.util` are Slicer's own (the slicer-core wheel). What the application adds to them is
 imitated here, and only as far as Slicer documents it: widgets whose Qt properties are Python attributes, string

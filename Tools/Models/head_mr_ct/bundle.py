@@ -94,7 +94,7 @@ def head_card(config: Config, record: dict[str, Any], metrics: dict[str, Any]) -
         licence=LICENCE,
         intended_use=(
             "Research, teaching and testing of software with head MR of adults. Not for diagnosis, dose calculation or "
-            "attenuation correction. Contrast agent, metal, tumours, surgery and post-operative skulls were not in the "
+            "attenuation correction. Contrast agent, metal, tumors, surgery and post-operative skulls were not in the "
             "training; lesions may vanish and bone defects may be closed."
         ),
         normalisers={

@@ -46,7 +46,7 @@ class Config:
 
     `entropy` and `error` weigh the two losses at the start and from four fifths of the run on, linearly between:
     tissues first, since the absolute error alone stays long at the constant guess; the measured quantity last.
-    `emphasis` is the power of the weights that favour bone and enclosed air, on the same line; the second cycle has
+    `emphasis` is the power of the weights that favor bone and enclosed air, on the same line; the second cycle has
     none. The learning rate warms up and falls along half a cosine in each cycle; the second is cut short: from step
     `cool_from` on the rate falls in a straight line to zero. `pull` is how far a box is drawn from a random voxel of
     the body to the middle of the head, `contrasts` what is drawn: the second cycle knows MPRAGE, which shows the fluid
