@@ -50,6 +50,18 @@ class Optimiser:
 
 
 @dataclass(frozen=True)
+class CutCosine:
+    """Half a cosine written for `length` steps, warm-up included, and ended early.
+
+    From step `cool_from` on the rate falls on a straight line to 0, within `cool_steps`.
+    """
+
+    length: int
+    cool_from: int
+    cool_steps: int
+
+
+@dataclass(frozen=True)
 class Setup:
     """Everything that a training run of a recipe is made of, at one size.
 
@@ -61,7 +73,8 @@ class Setup:
         patch: extents of a training patch (z, y, x) or (y, x).
         batch, steps: patches a step, of all processes together; steps of the whole run.
         optimisers: group -> Optimiser; "*" for all others.
-        schedule: "constant", "linear" (constant, then linear to 0 from `decay` on), "cosine" or "halving".
+        schedule: "constant", "linear" (constant, then linear to 0 from `decay` on), "cosine", "halving" or a
+            `CutCosine`.
         decay: fraction of the run where the linear fall begins, or after which the rate is halved each time.
         initialise: "dcgan" (N(0, 0.02)), "kaiming" or "default" (torch's).
         ema: decay of the averaged weights that are validated and exported; 0 for none.
@@ -82,7 +95,7 @@ class Setup:
     batch: int = 1
     steps: int = 100_000
     optimisers: Mapping[str, Optimiser] = field(default_factory=lambda: {"*": Optimiser()})
-    schedule: str = "linear"
+    schedule: str | CutCosine = "linear"
     decay: float = 0.5
     initialise: str = "dcgan"
     ema: float = 0.0

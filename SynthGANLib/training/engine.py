@@ -64,6 +64,7 @@ def train(
     tensorboard: bool = False,
     world: World | None = None,
     begun: Callable[[], None] | None = None,
+    until: int | None = None,
 ) -> Outcome:
     """Train `setup` on `feed` and leave checkpoints, the best weights and the log in `out`.
 
@@ -78,6 +79,7 @@ def train(
             for no validation.
         full_disk: go on without the checkpoint that could not be written, or stop (InputError); at the end it stops.
         begun: called in the first process once nothing stands against a new run, before its first step.
+        until: end after this many steps of the run, with a checkpoint, as a signal would; None for the whole run.
 
     Raises:
         InputError: `out` holds a run and `resume` is false, or one with other settings; the disk refuses; the data
@@ -105,10 +107,11 @@ def train(
         begun()
     saved = state.step if begin >= 0 else None
     watch = DiscriminatorWatch()
+    end = setup.steps if until is None else min(until, setup.steps)
 
     with (
         Reports(out, setup.steps, start=state.step, quiet=not world.first, tensorboard=tensorboard) as reports,
-        Batches(feed, regime.needs, setup.steps, world.device) as batches,
+        Batches(feed, regime.needs, end, world.device) as batches,
         stop_on_signals() as stop,
         _fast_convolutions(),
     ):
@@ -116,7 +119,7 @@ def train(
             _catch_up(out, state, validator, reports)
             _save(out, state, about, world, reports, must=full_disk == "stop" or state.step == setup.steps)
 
-        while state.step < setup.steps:
+        while state.step < end:
             step = regime.step = state.step
             factor = set_rates(state.optimisers, setup, step, setup.warm_up)
             batch = batches.take(step)
@@ -142,7 +145,7 @@ def train(
             state.step = step + 1
 
             last = state.step == setup.steps
-            stopping = world.any(stop.asked)
+            stopping = world.any(stop.asked) or (state.step == end and not last)
             if last or state.step % log_every == 0:
                 watched = _watched(regime, outputs)
                 reports.scalars(state.step, {**watched, "rate": factor})

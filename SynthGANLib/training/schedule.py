@@ -10,7 +10,7 @@ from torch import Generator, nn
 from torch.optim import SGD, Adam, Adamax, AdamW, Optimizer, RMSprop
 
 from SynthGANLib.errors import InputError
-from SynthGANLib.recipes.base import Optimiser, Setup
+from SynthGANLib.recipes.base import CutCosine, Optimiser, Setup
 from SynthGANLib.regimes.base import Regime
 
 _FUSED = ("cpu", "cuda")
@@ -54,12 +54,22 @@ def rate_factor(setup: Setup, step: int, warm_up: int = 0) -> float:
     Raises:
         InputError: the schedule has no such name.
     """
-    if setup.schedule not in SCHEDULES:
-        raise InputError(f"'{setup.schedule}' is no schedule.", next_step=f"Choose one of {', '.join(SCHEDULES)}.")
+    schedule = setup.schedule
+    if isinstance(schedule, str) and schedule not in SCHEDULES:
+        raise InputError(f"'{schedule}' is no schedule.", next_step=f"Choose one of {', '.join(SCHEDULES)}.")
     if step < warm_up:
         return (step + 1) / warm_up
+    if isinstance(schedule, CutCosine):
+        return _cut(schedule, step, warm_up)
     progress = (step - warm_up) / max(1, setup.steps - warm_up)
-    return SCHEDULES[setup.schedule](progress, setup.decay)
+    return SCHEDULES[schedule](progress, setup.decay)
+
+
+def _cut(schedule: CutCosine, step: int, warm_up: int) -> float:
+    """The factor of a cosine that is cut short, after the warm-up."""
+    held = min(step, schedule.cool_from)
+    factor = cosine((held - warm_up) / max(1, schedule.length - warm_up), 0.0)
+    return factor * max(0.0, 1.0 - (step - held) / schedule.cool_steps)
 
 
 def set_rates(optimisers: Mapping[str, Optimizer], setup: Setup, step: int, warm_up: int = 0) -> float:

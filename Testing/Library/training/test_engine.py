@@ -25,7 +25,7 @@ from training_cases import (
 from training_cases import toy_run as run
 
 from SynthGANLib.errors import InputError
-from SynthGANLib.recipes.base import Optimiser
+from SynthGANLib.recipes.base import CutCosine, Optimiser
 from SynthGANLib.recipes.registry import RECIPES
 from SynthGANLib.training import checkpoint, engine, guard
 from SynthGANLib.training.distributed import World
@@ -54,6 +54,12 @@ def test_rates_in_closed_form():
     assert warm[:10] == pytest.approx([(step + 1) / 10 for step in range(10)])
     assert warm[10] == 1.0
     assert all(later < earlier for earlier, later in pairwise(warm[10:]))
+    cut = line_setup(steps=80, schedule=CutCosine(110, 60, 20))
+    assert [rate_factor(cut, step, 10) for step in range(61)] == [
+        rate_factor(replace(cosine, steps=110), step, 10) for step in range(61)
+    ]
+    falls = [rate_factor(cut, step, 10) / rate_factor(cut, 60, 10) for step in range(60, 81)]
+    assert falls == pytest.approx([1.0 - step / 20 for step in range(21)])
     with pytest.raises(InputError, match="'step' is no schedule"):
         rate_factor(line_setup(schedule="step"), 0)
 

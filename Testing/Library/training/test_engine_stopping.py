@@ -71,6 +71,17 @@ def test_signal_finishes_the_step_saves_and_exits(tmp_path, name, code):
     checkpoint.load(tmp_path / "run", stopped)  # whole
 
 
+def test_run_in_parts_ends_as_one_in_a_piece(tmp_path, capsys):
+    setup = gan_setup(steps=6)
+    run(setup, tmp_path / "whole")
+    for until, reached in ((2, 2), (2, 2), (5, 5), (9, 6)):
+        outcome = run(setup, tmp_path / "parts", resume=True, until=until)
+        assert (outcome.steps, outcome.exit_code) == (reached, 0)
+        assert checkpoint.steps_of(tmp_path / "parts")[0] == reached
+    assert capsys.readouterr().err.count("continue with --resume") == 2
+    assert same(checkpoint.load(tmp_path / "whole", 6), checkpoint.load(tmp_path / "parts", 6)) is None
+
+
 @pytest.mark.parametrize("validations", [1, 2])
 def test_signal_in_the_last_step_or_its_validation_is_no_undisturbed_end(tmp_path, monkeypatch, validations):
     validated = []

@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from dataclasses import replace
 from itertools import pairwise
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
+from former_head_training import former_draw, former_losses, former_rate
 
 from SynthGANLib.errors import InputError
 from SynthGANLib.phantom.draw import draw_head
 from SynthGANLib.phantom.tissues import CANCELLOUS, CORTICAL, FAT, GREY, HEAD_LABELS, WHITE
-from Tools.Models.head_mr_ct import train as head_mr_ct
+from SynthGANLib.training.schedule import rate_factor
+from SynthGANLib.training.state import State
+from Tools.Models.head_mr_ct import bundle
+from Tools.Models.head_mr_ct.feed import HeadFeed, normalise
 from Tools.Models.head_mr_ct.heads import load_heads
 from Tools.Models.head_mr_ct.randomise import Contrasts, Dice, acquire, blur, draw_pair, tissue_signal
-from Tools.Models.head_mr_ct.train import Config, Draws, between, build, emphasised, losses, normalise, rate_at, train
+from Tools.Models.head_mr_ct.recipe import Config, cycles
+from Tools.Models.head_mr_ct.regime import TissueConfig, between, emphasised
+from Tools.Models.head_mr_ct.train import averaged, main, train, train_cycle
+
+SMALL = ((16, 16, 16), (16, 8, 16))
+LARGE = ((16, 16, 16), (16, 16, 24))
 
 
 @pytest.fixture(scope="module")
@@ -40,11 +52,24 @@ def heads(labels):
 
 
 @pytest.fixture
-def tiny(monkeypatch):
-    monkeypatch.setattr(head_mr_ct, "SMALL", ((16, 16, 16), (16, 24, 16)))
-    monkeypatch.setattr(head_mr_ct, "LARGE", ((24, 24, 24), (16, 32, 24)))
-    cycles = {"coarse_steps": 3, "steps": 5, "second_steps": 3, "third_steps": 2}
-    return Config(held_out=("head_2",), widths=(2, 3), batch=1, warm_up=1, **cycles)
+def tiny():
+    steps = {"coarse_steps": 3, "steps": 5, "second_steps": 6, "cool_from": 7, "cool_steps": 2, "third_steps": 2}
+    return Config(held_out=("head_2",), widths=(4, 8), small=SMALL, large=LARGE, warm_up=1, **steps)
+
+
+def rate_at(config, step):
+    """The learning rate that the run to which a step of the whole training belongs has in it."""
+    cycle = [cycle for cycle in cycles(config) if cycle.offset <= step][-1]
+    return cycle.setup.optimisers["*"].rate * rate_factor(cycle.setup, step - cycle.offset, cycle.setup.warm_up)
+
+
+def feed_of(cycle, heads, config):
+    return HeadFeed(heads, config.seed, cycle.offset, cycle.boxes)
+
+
+def steps_of_all(config):
+    """(step of the whole training, its cycle, the cycle's own step)."""
+    return [(cycle.offset + own, cycle, own) for cycle in cycles(config) for own in range(cycle.setup.steps)]
 
 
 def test_held_out_heads_stay_out(labels, heads):
@@ -54,6 +79,12 @@ def test_held_out_heads_stay_out(labels, heads):
         load_heads(labels, ("head_9",))
     with pytest.raises(InputError, match="no label map"):
         load_heads(labels / "none", ())
+
+
+def test_command_says_why_it_does_not_train(labels, tmp_path, capsys):
+    assert main(["--labels", str(labels), "--out", str(tmp_path / "run")]) == 2
+    assert "error: not every held-out head" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
 
 
 def test_draw_is_decided_by_its_seed(heads):
@@ -144,27 +175,81 @@ def test_rate_warms_up_and_falls_to_zero_in_each_cycle():
         assert rates[-1] < 0.002 * rate
 
 
+@pytest.mark.parametrize("config", [Config(), Config(steps=100, second_steps=50, third_steps=30, warm_up=7)])
+def test_rates_are_those_of_the_former_loop(config):
+    chosen = [*range(config.total)][:: max(1, config.total // 500)]
+    chosen += [config.steps - 1, config.steps, config.cool_from, config.cool_from + 1, config.restart - 1]
+    for step in [*chosen, config.restart, config.total - 1]:
+        assert rate_at(config, step) == pytest.approx(former_rate(config, step), rel=1e-12, abs=1e-18), step
+
+
 def test_bone_counts_more_in_the_first_cycle_only():
-    config = Config(steps=100, second_steps=50)
+    first, second, third = (cycle.setup.config for cycle in cycles(Config(steps=100, second_steps=50)))
     weight = torch.tensor([0.0, 0.2, 1.0, 2.5])  # unseen, outside, soft tissue, bone
-    assert torch.equal(emphasised(weight, config, 0), weight)
-    torch.testing.assert_close(emphasised(weight, config, 99), weight**0.4)
-    assert torch.equal(emphasised(weight, config, 100), torch.tensor([0.0, 0.2, 1.0, 1.0]))
+    assert torch.equal(emphasised(weight, first, 0), weight)
+    torch.testing.assert_close(emphasised(weight, first, 99), weight**0.4)
+    for later in (second, third):
+        assert torch.equal(emphasised(weight, later, 0), torch.tensor([0.0, 0.2, 1.0, 1.0]))
 
 
 def test_weights_of_the_losses_move_on_a_line():
-    config = Config(steps=100)
-    assert between((1.0, 0.2), config, 0) == 1.0
-    assert between((1.0, 0.2), config, 40) == pytest.approx(0.6)
-    assert between((1.0, 0.2), config, 80) == between((1.0, 0.2), config, 99) == pytest.approx(0.2)
+    first, second, _ = (cycle.setup.config for cycle in cycles(Config(steps=100)))
+    assert between((1.0, 0.2), first, 0) == 1.0
+    assert between((1.0, 0.2), first, 40) == pytest.approx(0.6)
+    assert between((1.0, 0.2), first, 80) == between((1.0, 0.2), first, 99) == pytest.approx(0.2)
+    assert between(second.entropy, second, 0) == first.entropy[1]
+    assert between(second.error, second, 0) == first.error[1]
 
 
-def test_stages_differ_in_voxel_batch_and_box(heads, tiny):
-    draws = Draws(heads, tiny)
-    shapes = [tuple(draws[step][0].shape) for step in range(len(draws))]
-    assert len(shapes) == 10
-    assert all(shape[0] == 2 and shape[2:] in head_mr_ct.SMALL for shape in shapes[:3])
-    assert all(shape[0] == 1 and shape[2:] in head_mr_ct.LARGE for shape in shapes[3:])
+def test_draws_are_those_of_the_former_loop(heads, tiny):
+    """In every step of all cycles, whatever was drawn before; first small boxes by twos, then large ones."""
+    shapes = []
+    for step, cycle, own in reversed(steps_of_all(tiny)):
+        batch = feed_of(cycle, heads, tiny).batch(own)
+        mr, target, classes, weight = former_draw(heads, tiny, step)
+        assert torch.equal(batch["source"], mr), step
+        assert torch.equal(batch["target"], target), step
+        assert torch.equal(batch["classes"], classes), step
+        assert torch.equal(batch["weight"].squeeze(1), weight), step
+        shapes.append((len(mr), tuple(mr.shape[2:])))
+    assert Counter(number for number, _ in shapes) == {2: 3, 1: tiny.total - 3}
+    assert {shape for number, shape in shapes if number == 2} <= set(SMALL)
+    assert {shape for number, shape in shapes if number == 1} <= set(LARGE)
+
+
+def test_losses_are_those_of_the_former_loop(heads, tiny):
+    for step, cycle, own in steps_of_all(tiny):
+        regime = State.begin(cycle.setup, seed=tiny.seed, rank=0, device=torch.device("cpu"), amp="none").regime
+        regime.step, rng = own, torch.Generator()
+        batch = feed_of(cycle, heads, tiny).batch(own)
+        (terms,) = regime.loss("network", regime.forward(batch, rng), batch, rng)
+        entropy, error = former_losses(regime.network, tiny, step, *former_draw(heads, tiny, step))
+        assert terms["entropy"].item() == pytest.approx(entropy.item(), rel=1e-6), step
+        assert terms["error"].item() == pytest.approx(error.item(), rel=1e-6), step
+
+
+def test_run_is_adamw_on_the_draws_with_an_average(labels, heads, tiny, tmp_path):
+    """The first cycle written out: seeded weights, clipped gradients, AdamW by the former rates, the average's ramp."""
+    train(labels, tmp_path, tiny, until=tiny.steps)
+    (first, _, _) = cycles(tiny)
+    torch.manual_seed(tiny.seed)
+    network = first.setup.networks["network"].build()
+    torch.nn.init.zeros_(network.trunk.head.bias)
+    average = {name: value.detach().clone() for name, value in network.named_parameters()}
+    optimiser = torch.optim.AdamW(network.parameters(), lr=1.0, weight_decay=1e-4)
+    for step in range(tiny.steps):
+        optimiser.param_groups[0]["lr"] = former_rate(tiny, step)
+        optimiser.zero_grad()
+        sum(former_losses(network, tiny, step, *former_draw(heads, tiny, step))).backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimiser.step()
+        keep = min(tiny.ema, (step + 2) / (step + 11))
+        for name, value in network.named_parameters():
+            average[name].lerp_(value.detach(), 1.0 - keep)
+    steps, found = averaged(tmp_path / "cycle1")
+    assert steps == tiny.steps
+    for name, value in average.items():
+        torch.testing.assert_close(found[name], value, rtol=1e-3, atol=2e-5, msg=name)
 
 
 def test_spacing_of_a_draw_is_in_the_range_and_scales_the_anatomy(heads):
@@ -177,29 +262,66 @@ def test_spacing_of_a_draw_is_in_the_range_and_scales_the_anatomy(heads):
     assert np.mean(wide) < np.mean(fine) - 0.05
 
 
-class Stopped(Exception):
-    """A run that was ended from outside."""
+def same(one, two):
+    assert one.keys() == two.keys()
+    for name, value in one.items():
+        assert torch.equal(value, two[name]), name
 
 
-@pytest.mark.slow
-def test_interrupted_training_ends_in_the_same_bits(labels, tiny, tmp_path, monkeypatch):
-    whole = train(labels, tmp_path / "whole", tiny, workers=0)
-    monkeypatch.setattr(head_mr_ct, "SAVE_EVERY", 2)
-    original = head_mr_ct.rate_at
+def test_stopped_training_ends_in_the_same_bits(labels, tiny, tmp_path, capsys):
+    """Stopped within each cycle and exactly between two; the command says what it does."""
+    whole, part = tmp_path / "whole", tmp_path / "part"
+    assert train(labels, whole, tiny) == 0
+    for until in (2, tiny.steps, 7, 7, tiny.restart + 1):
+        assert train(labels, part, tiny, resume=True, until=until) == 0
+        reached = [cycle.offset + averaged(part / cycle.name)[0] for cycle in cycles(tiny) if cycle.offset < until]
+        assert reached[-1] == until
+    assert train(labels, part, tiny, resume=True) == 0
+    assert "continue with --resume" in capsys.readouterr().err
+    for cycle in cycles(tiny):
+        same(averaged(whole / cycle.name)[1], averaged(part / cycle.name)[1])
+    with pytest.raises(InputError, match="holds a run already"):
+        train(labels, whole, tiny)
+    with pytest.raises(InputError, match="other settings"):
+        train(labels, whole, replace(tiny, seed=1), resume=True)
 
-    def until_the_seventh(config, step):
-        if step == 6:
-            raise Stopped
-        return original(config, step)
 
-    monkeypatch.setattr(head_mr_ct, "rate_at", until_the_seventh)
-    with pytest.raises(Stopped):
-        train(labels, tmp_path / "part", tiny, workers=0)
-    monkeypatch.setattr(head_mr_ct, "rate_at", original)
-    train(labels, tmp_path / "part", tiny, resume=True, workers=0, until=7)
-    resumed = train(labels, tmp_path / "part", tiny, resume=True, workers=1)  # who draws the pairs makes no difference
-    for name, value in whole.state_dict().items():
-        assert torch.equal(value, resumed.state_dict()[name]), name
+def test_later_cycles_begin_from_the_average(labels, heads, tiny, tmp_path):
+    """Whoever has the averaged weights, for the third in float16, ends where the whole training ends."""
+    whole = tmp_path / "whole"
+    train(labels, whole, tiny)
+    _, second, third = cycles(tiny)
+    _, exact = averaged(whole / "cycle1")
+    train_cycle(second, heads, tmp_path, tiny, exact)
+    same(averaged(tmp_path / "cycle2")[1], averaged(whole / "cycle2")[1])
+    stored = {name: value.half() for name, value in averaged(whole / "cycle2")[1].items()}
+    train_cycle(third, heads, tmp_path, tiny, stored)
+    same(averaged(tmp_path / "cycle3")[1], averaged(whole / "cycle3")[1])
+
+
+def test_model_folder_holds_the_averaged_weights(labels, tmp_path, monkeypatch, tiny):
+    run, seen = tmp_path / "run", {}
+    train(labels, run, tiny, until=7)
+
+    def caught(card, network, vector):
+        seen.update(card=card, network=network)
+        return SimpleNamespace(save=lambda *_, **__: None)
+
+    monkeypatch.setattr(bundle.Model, "build", caught)
+    bundle.bundle_head(run, tmp_path / "out", None, [])
+    same(dict(seen["network"].state_dict()), averaged(run / "cycle2")[1])
+    assert seen["card"].training["steps"] == 7
+    assert seen["card"].training["hours"] >= 0
+    assert seen["card"].method.arguments["widths"] == [4, 8]
+    with pytest.raises(InputError, match="no checkpoint"):
+        averaged(tmp_path / "none")
+
+
+def test_hours_leave_pauses_out(tmp_path):
+    times = [0.0, 100.0, 200.0, 86_600.0, 86_700.0]
+    lines = [json.dumps({"step": n, "time": time}) for n, time in enumerate(times)]
+    (tmp_path / "log.jsonl").write_text("\n".join([*lines, json.dumps({"step": 5, "event": "x", "message": "y"})]))
+    assert bundle.hours([tmp_path, tmp_path]) == pytest.approx(600 / 3600)
 
 
 def test_second_cycle_is_cut_short_by_a_line_to_zero():
@@ -211,34 +333,20 @@ def test_second_cycle_is_cut_short_by_a_line_to_zero():
     assert rate_at(config, 170) == pytest.approx(config.third_rate / 5)
 
 
-@pytest.mark.slow
-def test_third_cycle_needs_only_the_stored_weights(labels, tiny, tmp_path):
-    """Whoever has the averaged weights in float16 ends where the whole run ends."""
-    whole = train(labels, tmp_path / "whole", tiny, workers=0)
-    train(labels, tmp_path / "two", tiny, workers=0, until=tiny.restart)
-    state = torch.load(tmp_path / "two" / "state.pt", weights_only=True)
-    stored = {name: value.half().float() for name, value in state["average"].items()}
-    assert any(not torch.equal(value, state["network"][name]) for name, value in stored.items())
-    fresh = torch.optim.AdamW(build(tiny).parameters(), lr=1.0)
-    alone = {"network": stored, "average": stored, "optimiser": fresh.state_dict()}
-    alone |= {"step": tiny.restart, "seconds": 0.0}
-    (tmp_path / "alone").mkdir()
-    torch.save(alone, tmp_path / "alone" / "state.pt")
-    ended = train(labels, tmp_path / "alone", tiny, resume=True, workers=0)
-    for name, value in whole.state_dict().items():
-        assert torch.equal(value, ended.state_dict()[name]), name
-
-
 def test_loss_falls_on_a_fixed_pair(heads, tiny):
-    network = build(replace(tiny, widths=(4, 8)))
+    setup = replace(cycles(tiny)[0].setup, config=TissueConfig((1.0, 1.0), (2.0, 2.0), (1.0, 1.0), 1.0))
+    torch.manual_seed(tiny.seed)
+    regime, rng = setup.build(), torch.Generator()
     pair = draw_pair(heads[0], (24, 24, 24), 3)
-    batch = (pair.mr[None, None], normalise(pair.hu)[None, None], pair.classes[None], pair.weight[None])
-    optimiser = torch.optim.AdamW(network.parameters(), lr=5e-3)
+    batch = {"source": pair.mr[None, None], "target": normalise(pair.hu)[None, None]}
+    batch |= {"classes": pair.classes[None], "weight": pair.weight[None, None]}
+    optimiser = torch.optim.AdamW(regime.parameters(), lr=5e-3)
     seen = []
     for _ in range(60):
-        entropy, error = losses(network, *batch)
-        seen.append(float(error.detach()))
+        outputs = regime.forward(batch, rng)
+        (terms,) = regime.loss("network", outputs, batch, rng)
+        seen.append(regime.watch(outputs)["hu"])
         optimiser.zero_grad()
-        (entropy + 2 * error).backward()
+        sum(terms.values()).backward()
         optimiser.step()
     assert seen[-1] < 0.7 * seen[0]

@@ -15,13 +15,17 @@ from typing import Any
 import numpy as np
 import torch
 
+from SynthGANLib.errors import InputError
 from SynthGANLib.model.card import Card, MethodSpec, SourceSpec, SpatialSpec, TargetSpec, VectorSpec
 from SynthGANLib.model.model import Model
 from SynthGANLib.phantom.draw import draw_head
 from SynthGANLib.phantom.simulate import simulate_mr
+from SynthGANLib.training.checkpoint import steps_of
+from Tools.Models.head_mr_ct.feed import NORMALISERS
 from Tools.Models.head_mr_ct.heads import GRID_MM
 from Tools.Models.head_mr_ct.randomise import Contrasts
-from Tools.Models.head_mr_ct.train import LARGE, SMALL, WINDOW, Config, build
+from Tools.Models.head_mr_ct.recipe import Config, Cycle, build, cycles
+from Tools.Models.head_mr_ct.train import averaged
 
 LICENCE = "Apache-2.0"
 REVIEW = (
@@ -62,7 +66,7 @@ def tissue_card() -> Card:
 
 def head_card(config: Config, record: dict[str, Any], metrics: dict[str, Any]) -> Card:
     """The card of `head-mr-ct`; `record` tells how the run went."""
-    small, large = (sorted({n for shape in shapes for n in shape}) for shapes in (SMALL, LARGE))
+    small, large = (sorted({n for shape in shapes for n in shape}) for shapes in (config.small, config.large))
     network = build(config)
     return Card(
         id="head-mr-ct",
@@ -97,17 +101,7 @@ def head_card(config: Config, record: dict[str, Any], metrics: dict[str, Any]) -
             "attenuation correction. Contrast agent, metal, tumors, surgery and post-operative skulls were not in the "
             "training; lesions may vanish and bone defects may be closed."
         ),
-        normalisers={
-            "source": {
-                "kind": "percentile",
-                "low": 0.5,
-                "high": 99.5,
-                "out_low": 0.0,
-                "out_high": 1.0,
-                "clip": False,
-            },
-            "target": {"kind": "window", "low": WINDOW[0], "high": WINDOW[1]},
-        },
+        normalisers={side: dict(fields) for side, fields in NORMALISERS.items()},
         training={
             "data": (
                 f"{16 - len(config.held_out)} whole-head label maps of real people (no intensities); "
@@ -136,15 +130,14 @@ def head_card(config: Config, record: dict[str, Any], metrics: dict[str, Any]) -
 
 def _cycles(config: Config) -> str:
     """The learning rate's course in words."""
-    course = f"{config.steps} steps from a rate of {config.rate:g} along half a cosine to zero"
-    if config.second_steps:
-        length = config.restart - config.steps
-        course += f", then {length} from {config.second_rate:g} along half a cosine"
-        if length < config.second_steps:
-            course += f" of {config.second_steps}, cut short from step {config.cool_from} by a straight line"
-        course += " to zero"
-    if config.third_steps:
-        course += f", then, anew from the weights in float16, {config.third_steps} from {config.third_rate:g} likewise"
+    length = config.restart - config.steps
+    course = (
+        f"{config.steps} steps from a rate of {config.rate:g} along half a cosine to zero, then {length} from "
+        f"{config.second_rate:g} along half a cosine"
+    )
+    if length < config.second_steps:
+        course += f" of {config.second_steps}, cut short from step {config.cool_from} by a straight line"
+    course += f" to zero, then, from the weights in float16, {config.third_steps} from {config.third_rate:g} likewise"
     return course
 
 
@@ -171,19 +164,39 @@ def _plain(value: Any) -> Any:
     """A setting from JSON as the configuration holds it."""
     if isinstance(value, dict):
         return Contrasts(**{**value, "sequences": tuple(value["sequences"])})
-    return tuple(value) if isinstance(value, list) else value
+    return tuple(_plain(item) for item in value) if isinstance(value, list) else value
+
+
+def hours(runs: Sequence[Path]) -> float:
+    """Time between the rows of the runs' logs; a gap of more than ten times the median is a pause and left out."""
+    spent = 0.0
+    for run in runs:
+        rows = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+        gaps = np.diff([row["time"] for row in rows if "time" in row])
+        if len(gaps):
+            spent += float(gaps[gaps <= 10 * np.median(gaps)].sum())
+    return spent / 3600
+
+
+def _begun(run: Path, config: Config) -> list[Cycle]:
+    """The cycles of a training that have a checkpoint; InputError without any."""
+    begun = [cycle for cycle in cycles(config) if steps_of(run / cycle.name)]
+    if not begun:
+        raise InputError(f"There is no checkpoint in '{run}'.", next_step="Train first.")
+    return begun
 
 
 def bundle_head(run: Path, out: Path, metrics: Path | None, pictures: Sequence[Path]) -> None:
     """Write `head-mr-ct` into `out` from the averaged weights of `run`."""
     settings = json.loads((run / "config.json").read_text())
     config = Config(**{name: _plain(value) for name, value in settings.items()})
-    state = torch.load(run / "state.pt", weights_only=True)
+    begun = _begun(run, config)
+    steps, weights = averaged(run / begun[-1].name)
     network = build(config)
-    network.load_state_dict(state["average"])
+    network.load_state_dict(weights)
     record = {
-        "steps": int(state["step"]),
-        "hours": round(float(state["seconds"]) / 3600, 1),
+        "steps": begun[-1].offset + steps,
+        "hours": round(hours([run / cycle.name for cycle in begun]), 1),
         "machine": "two CPU cores, no GPU, shared with other work",
     }
     measured: dict[str, Any] = {}
@@ -199,8 +212,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("which", choices=("tissue", "head"))
     parser.add_argument("--out", type=Path, required=True, help="folder that holds the model folders")
-    parser.add_argument("--run", type=Path, help="folder of the training run (head)")
-    parser.add_argument("--metrics", type=Path, help="measurements from evaluate_head (head)")
+    parser.add_argument("--run", type=Path, help="folder of the training (head)")
+    parser.add_argument("--metrics", type=Path, help="measurements from evaluate (head)")
     parser.add_argument("--picture", type=Path, action="append", default=[], help="picture for the card (head)")
     given = parser.parse_args(arguments)
     if given.which == "tissue":
