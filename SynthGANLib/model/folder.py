@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from SynthGANLib.errors import ModelError, ModelExistsError
 from SynthGANLib.files import move_into_place
 from SynthGANLib.model.card import CARD, VECTOR, WEIGHTS, Card
-from SynthGANLib.model.safetensors import HEAD, MAX_ELEMENTS, Declared, TensorError, check_finite, read_header
+from SynthGANLib.model.safetensors import MAX_ELEMENTS, Stored, TensorError, check_header, read_tensors
 from SynthGANLib.strict_json import JsonError, parse_json
 
 MAX_CARD_BYTES = 2**20
@@ -82,35 +82,33 @@ def read_file(folder: Path, card: Card, name: str, *, verify: bool = True) -> by
     return data
 
 
-def read_tensors(folder: Path, card: Card, name: str, *, verify: bool = True) -> tuple[bytes, dict[str, Declared]]:
-    """Bytes and checked declarations of the weights or the vector; all values are finite."""
+def load_tensors(folder: Path, card: Card, name: str, *, verify: bool = True) -> dict[str, Stored]:
+    """The checked tensors of the weights or the vector; all values are finite."""
     most = MAX_VECTOR_ELEMENTS if name == VECTOR else MAX_ELEMENTS
     try:
         # First, so that gigabytes that cannot be what they should are neither read nor hashed.
-        read_header(_beginning(folder, name), max_elements=most, total=card.files[name].bytes)
-        data = read_file(folder, card, name, verify=verify)
-        declared = read_header(data, max_elements=most)
-        check_finite(data, declared)
+        check_header(folder / name, max_elements=most)
+        return read_tensors(read_file(folder, card, name, verify=verify), max_elements=most)
     except TensorError as problem:
         raise refuse_folder(folder, f"'{name}' {problem}") from None
-    return data, declared
+    except OSError as error:
+        raise refuse_folder(folder, f"'{name}' cannot be read ({error.strerror})", "Check its permissions.") from None
 
 
-def arrays_of(folder: Path, name: str, data: bytes, declared: dict[str, Declared]) -> dict[str, NDArray[Any]]:
-    """The tensors of a checked file as arrays: read-only views of ``data``, nothing is copied.
+def arrays_of(folder: Path, name: str, stored: Mapping[str, Stored]) -> dict[str, NDArray[Any]]:
+    """The tensors of a checked file as read-only arrays; nothing is copied.
 
     Raises:
         ModelError: a type that numpy does not have, or that is no number.
     """
     found: dict[str, NDArray[Any]] = {}
-    for key, item in declared.items():
+    for key, item in stored.items():
         if item.dtype not in _NUMPY:
             raise refuse_folder(
                 folder, f"'{name}' stores '{key[:80]}' as {item.dtype}, which no classical method takes"
             )
-        count = int(np.prod(item.shape, dtype=np.int64))
-        values = np.frombuffer(data, _NUMPY[item.dtype], count, item.begin)
-        found[key] = values.reshape(item.shape)
+        found[key] = np.frombuffer(item.data, _NUMPY[item.dtype]).reshape(item.shape)
+        found[key].setflags(write=False)
     return found
 
 
@@ -122,7 +120,7 @@ def check_folder(folder: Path) -> Card:
     card = read_card(folder)
     for name in card.files:
         if name.endswith(".safetensors"):
-            read_tensors(folder, card, name)
+            load_tensors(folder, card, name)
         else:
             read_file(folder, card, name)
     return card
@@ -156,18 +154,14 @@ def _entries(folder: Path) -> dict[str, int]:
 
 def _read(folder: Path, name: str, size: int) -> bytes:
     """At most ``size`` + 1 bytes: a file that grows meanwhile is noticed, not followed."""
-    data = _beginning(folder, name, size + 1)
+    try:
+        with (folder / name).open("rb") as file:
+            data = file.read(size + 1)
+    except OSError as error:
+        raise refuse_folder(folder, f"'{name}' cannot be read ({error.strerror})", "Check its permissions.") from None
     if len(data) > size:
         raise refuse_folder(folder, f"'{name}' is larger than it was a moment ago")
     return data
-
-
-def _beginning(folder: Path, name: str, size: int = HEAD) -> bytes:
-    try:
-        with (folder / name).open("rb") as file:
-            return file.read(size)
-    except OSError as error:
-        raise refuse_folder(folder, f"'{name}' cannot be read ({error.strerror})", "Check its permissions.") from None
 
 
 def check_target(path: Path, *, force: bool) -> None:

@@ -24,7 +24,7 @@ from SynthGANLib.errors import InputError, ModelError
 from SynthGANLib.model.card import CARD, README, VECTOR, WEIGHTS, Card, FileSpec
 from SynthGANLib.model.card_checks import check_file_name
 from SynthGANLib.model.card_text import readme_of
-from SynthGANLib.model.folder import arrays_of, check_folder, read_card, read_file, read_tensors, write_folder
+from SynthGANLib.model.folder import arrays_of, check_folder, load_tensors, read_card, write_folder
 from SynthGANLib.model.network import (
     build_network,
     check_live_bytes,
@@ -72,8 +72,8 @@ class Model:
         """Load and check a model folder.
 
         Entries, sizes, headers, shapes, finite weights and the test vector (on ``device``) are checked
-        always; ``verify=False`` leaves out the SHA-256 comparison only, for a folder whose hashes were
-        checked before.
+        always; ``verify=False`` leaves out the SHA-256 of weights and vector only, for a folder whose hashes
+        were checked before. Pages and pictures are compared with theirs by :meth:`verify`.
 
         Raises:
             ModelError: one sentence, for a folder that is corrupt, hostile or of another format version.
@@ -81,9 +81,6 @@ class Model:
         """
         folder = Path(path)
         card = read_card(folder)
-        for name in card.files:
-            if name not in (WEIGHTS, VECTOR) and verify:
-                read_file(folder, card, name)
         if card.method.kind == "classical":
             _check_classical(card, folder)
             return cls(card, None, path=folder, tensors=_load_tensors(card, folder, verify))
@@ -228,8 +225,7 @@ def _load_tensors(card: Card, folder: Path, verify: bool) -> dict[str, NDArray[A
     """The tensors of a classical method that works with some, checked by it; else none."""
     if not card.has_tensors:
         return {}
-    data, declared = read_tensors(folder, card, WEIGHTS, verify=verify)
-    arrays = arrays_of(folder, WEIGHTS, data, declared)
+    arrays = arrays_of(folder, WEIGHTS, load_tensors(folder, card, WEIGHTS, verify=verify))
     _check_tensors(card, arrays, folder)
     return arrays
 

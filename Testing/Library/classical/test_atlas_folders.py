@@ -186,7 +186,7 @@ HOSTILE: dict[str, tuple[Callable[[Path], Any], str]] = {
     "weights missing": (lambda f: (f / WEIGHTS).unlink(), "missing"),
     "weights not listed": (lambda f: edit_json(f, lambda c: c["files"].pop(WEIGHTS)), "does not list"),
     "one bit changed": (flip, "SHA-256"),
-    "header lies about the size": (header, "contradicts its shape"),
+    "header lies about the size": (header, "invalid shape"),
     "cut off": (lambda f: replace_file(f, WEIGHTS, (f / WEIGHTS).read_bytes()[:-40]), "truncated"),
     "bytes after the end": (lambda f: replace_file(f, WEIGHTS, (f / WEIGHTS).read_bytes() + b"x"), "after its last"),
     "a pickle": (lambda f: replace_file(f, WEIGHTS, b"\x80\x04N."), "pickle"),

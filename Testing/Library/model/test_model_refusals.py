@@ -138,7 +138,6 @@ BREAKS: dict[str, tuple[Callable[[Path], object], str]] = {
     "weights cut off": (truncate(WEIGHTS, 0.9), "bytes"),
     "weights changed": (flip(WEIGHTS), "SHA-256"),
     "vector changed": (flip(VECTOR), "SHA-256"),
-    "page changed": (flip("README.md"), "SHA-256"),
     "size of the card wrong": (card_edit(lambda c: c["files"][WEIGHTS].update(bytes=3)), "bytes"),
     "size of the card absurd": (card_edit(lambda c: c["files"][WEIGHTS].update(bytes=2**39)), "larger than"),
     "extra file": (lambda f: (f / "setup.txt").write_text("x"), "does not list"),
@@ -248,6 +247,13 @@ def test_gigabytes_that_cannot_be_weights_are_not_read(folder: Path, monkeypatch
 
     monkeypatch.setattr("SynthGANLib.model.folder.read_file", never)
     assert "after its last tensor" in refused(folder)
+
+
+def test_pages_and_pictures_are_compared_by_verify_only(folder: Path) -> None:
+    flip("README.md")(folder)
+    model = Model.load(folder)
+    with pytest.raises(ModelError, match=r"'README.md' does not have the SHA-256"):
+        model.verify()
 
 
 def test_verify_notices_a_change_after_loading(folder: Path) -> None:
