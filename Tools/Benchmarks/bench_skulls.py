@@ -1,8 +1,8 @@
-"""Where do the bundled models put the skull of real patients? Written as a table: `--out Docs/real_heads.md`.
+"""Compare the skull in synthetic CT with that in the CT of real patients; `--out Docs/real_heads.md` writes a table.
 
 Registered CT and MR slices of the Whole Brain Atlas: real patients, most with disease, one MR each. Their CT is a
-picture in a narrow window without Hounsfield units, in which bone is white and nothing else is, so only the place of
-bone can be compared. The white part is somewhat wider than bone, since voxels that are partly bone are white, too.
+picture in a narrow window without Hounsfield units, in which only bone is white, so only the position of bone can be
+compared. The white part is somewhat wider than bone, since voxels that are partly bone are also white.
 """
 
 from __future__ import annotations
@@ -65,8 +65,8 @@ def patients(data: Path) -> Iterator[Patient]:
 
         def stack(kind: str, folder: Path = folder, numbers: list[int] = numbers) -> Array:
             slices = [read_volume(folder / f"{n:03d}_{kind}.png").array for n in numbers]
-            grey = [s[0] if s.ndim == 3 else s[0].mean(-1) for s in slices]
-            return np.stack(grey).astype(np.float32)
+            gray = [s[0] if s.ndim == 3 else s[0].mean(-1) for s in slices]
+            return np.stack(gray).astype(np.float32)
 
         mr = Volume(stack("mr"), np.diag([*SPACING_MM, 1.0]), "1", {"modality": "MR"})
         yield Patient(folder.name, mr, largest_part(stack("ct") >= WHITE))
@@ -103,14 +103,14 @@ def main() -> int:
         "Written by `make real-heads` (`Tools/Benchmarks/bench_skulls.py`); not edited by hand.",
         "",
         "Dice coefficient between bone in the synthetic CT (above "
-        f"{BONE_HU:g} HU) and bone in the patient's own CT (white in its window), 1 being the same voxels. Registered "
-        "slices of the Whole Brain Atlas, the longest gapless run of each patient, voxels taken as "
+        f"{BONE_HU:g} HU) and bone in the patient's own CT (white in its window); 1 means the same voxels. Registered "
+        "slices of the Whole Brain Atlas, the longest run without gaps of each patient, voxel size taken as "
         f"{' x '.join(f'{s:g}' for s in SPACING_MM)} mm.",
         "",
-        "What it cannot say: the CT pictures have no Hounsfield units, and voxels that are partly bone are white in "
-        "them, so that even the true CT would not reach 1; CT and MR lie on each other to some 3 pixels. Nothing of "
-        "these images was used in training, but what head-mr-ct 0.3.0 made of them decided what 0.4.0 was shown "
-        "(`Docs/decisions.md`, 7), so they are no blind test.",
+        "Limits: the CT pictures have no Hounsfield units, and voxels that are partly bone are white in them, so that "
+        "even the true CT would not reach 1; CT and MR are aligned to about 3 pixels. None of these images was used in "
+        "training, but the results of head-mr-ct 0.3.0 on them decided the simulated images for 0.4.0 "
+        "(`Docs/decisions.md`, 7), so this is not a blind test.",
         "",
         f"Python {platform.python_version()}, {packages}.",
         "",
