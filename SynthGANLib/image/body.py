@@ -1,4 +1,4 @@
-"""Where the patient is: Otsu's threshold, the largest component, holes filled."""
+"""The body mask: Otsu's threshold, the largest component, holes filled."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from SynthGANLib.errors import InputError, UnfitInputError
 from SynthGANLib.image.grid import Affine, Array, whole_voxels
 from SynthGANLib.image.resampling import apply_axis, axis_weights
 
-# Voxel size (mm) the mask is worked out at; its surface is then interpolated to the volume's own voxels.
+# Voxel size (mm) at which the mask is computed; its surface is then interpolated to the volume's own voxels.
 _WORKING_SPACING = 2.0
-# Fewest voxels along an axis that the working grid keeps; shorter axes are worked on as they are.
+# Fewest voxels along an axis of the working grid; shorter axes are not downsampled.
 _FEWEST = 32
-# Radius (mm) of what is cut off as not belonging to the body: tables, head rests, cushions, tubes, ghosts.
+# Radius (mm) of the opening that removes objects outside the body: tables, head rests, cushions, tubes, ghosts.
 _OPENING = 3.0
 # Radius (mm) of gaps in the surface that are bridged: ear canals, nostrils, thin dark skin.
 _CLOSING = 4.0
-# In MR the skull is dark and the scalp thin; this radius (mm) joins both to the brain before anything is cut.
+# In MR the skull is dark and the scalp thin; closing with this radius (mm) joins both to the brain before the opening.
 _JOINING = 6.0
-# Most voxels of a radius. Only fields of view below 25 mm would need more, such as headers whose lengths are wrong by a
-# thousand: there a radius in mm would take minutes and all memory.
+# Largest radius in voxels. Only fields of view below 25 mm would need more, such as those of headers whose lengths are
+# wrong by a factor of a thousand: there a radius in mm would take minutes and all memory.
 _LARGEST_RADIUS = 16
-# Where this share of the voxels lies below this value the numbers are HU: lungs and air of CT are so low.
+# If this share of the voxels lies below this value, the values are HU: only lungs and air in CT are so low.
 _AIR, _AIR_SHARE = -500.0, 0.02
 # Darkest true value of CT; scanners pad beyond their field of view with anything down to -3024.
 _DARKEST = -1000.0
@@ -35,15 +35,15 @@ def body_mask(array: Array, spacing: tuple[float, float, float]) -> Array:
 
     Otsu's threshold (1979, IEEE Trans. SMC 9(1)) is taken on the square root of clipped intensities, which
     keeps dim tissue of MR and PET; thin things touching the body are cut off; the largest component is kept,
-    closed, and filled in every plane.
+    closed, and its holes are filled in every plane.
 
     Args:
         array: (z, y, x), or (z, y, x, c) whose channels are averaged; any real type, NaN counts as air.
         spacing: mm along (x, y, z).
 
     Raises:
-        InputError: another number of dimensions, or no voxels.
-        UnfitInputError: constant, or nothing that looks like a body.
+        InputError: the array has neither 3 nor 4 dimensions, or no voxels.
+        UnfitInputError: the volume is constant, or no body was found.
     """
     if array.ndim not in (3, 4) or array.size == 0:
         raise InputError(f"A body mask needs a volume, not an array of shape {array.shape}.")
@@ -95,13 +95,13 @@ def _threshold(values: Array) -> float:
 
 def _otsu(counts: Array, edges: Affine) -> float:
     """The edge that best separates two classes by the variance between them."""
-    centres = (edges[:-1] + edges[1:]) / 2
+    centers = (edges[:-1] + edges[1:]) / 2
     below = np.cumsum(counts)[:-1].astype(np.float64)
     above = counts.sum() - below
-    sums = np.cumsum(counts * centres)
+    sums = np.cumsum(counts * centers)
     means = sums[:-1] / np.maximum(below, 1), (sums[-1] - sums[:-1]) / np.maximum(above, 1)
     between = below * above * (means[0] - means[1]) ** 2
-    best = np.flatnonzero(between >= between.max() * (1 - 1e-9))  # a plateau where a gap in the histogram lies
+    best = np.flatnonzero(between >= between.max() * (1 - 1e-9))  # a gap in the histogram gives a plateau
     return float(edges[1:-1][best].mean())
 
 
@@ -112,7 +112,7 @@ def _body(bright: Array, voxel: list[float]) -> Array:
     solid = sitk.GetImageFromArray(bright.astype(np.uint8))
     opening = _radii(_OPENING, voxel)
     core = _largest(sitk.BinaryMorphologicalOpening(solid, opening, sitk.sitkBall))
-    if core is None:  # everything is thinner than what is cut, as in a single slice or a tiny volume
+    if core is None:  # everything is thinner than the opening, as in a single slice or a tiny volume
         core = _largest(solid)
     if core is None:
         raise UnfitInputError("No body was found in the volume.", next_step="Choose another volume or give a mask.")
@@ -124,12 +124,12 @@ def _body(bright: Array, voxel: list[float]) -> Array:
 
 
 def _radii(mm: float, voxel: list[float]) -> list[int]:
-    """A radius in voxels (x, y, z), limited to what takes seconds."""
+    """A radius in voxels (x, y, z), limited so that the computation takes seconds."""
     return [min(whole_voxels(mm, size), _LARGEST_RADIUS) for size in voxel[::-1]]
 
 
 def _closed(mask: Array, voxel: list[float], mm: float) -> Array:
-    """Gaps narrower than twice the radius bridged; the volume's border is no wall."""
+    """Bridge gaps narrower than twice the radius; the volume is padded, so that its border closes no gap."""
     import SimpleITK as sitk
 
     radii = _radii(mm, voxel)
@@ -152,7 +152,7 @@ def _largest(image: Any) -> Any:
 
 
 def _filled(mask: Array) -> Array:
-    """Holes filled within the slices of each axis: airways leave the volume, but not within a slice."""
+    """Fill holes within the slices of each axis: airways leave the volume, but not within a slice."""
     import SimpleITK as sitk
 
     result = mask.copy()
@@ -166,7 +166,7 @@ def _filled(mask: Array) -> Array:
 
 
 def _enlarge(mask: Array, shape: tuple[int, ...], factors: list[int]) -> Array:
-    """The mask on the full grid, its surface interpolated linearly between block centres; slab by slab."""
+    """The mask on the full grid, its surface interpolated linearly between block centers; slab by slab."""
     weights = [
         axis_weights(extent, (np.arange(full) - (factor - 1) / 2) / factor, "linear", 0.0)
         for extent, full, factor in zip(mask.shape, shape, factors, strict=True)

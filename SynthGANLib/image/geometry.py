@@ -1,7 +1,7 @@
-"""From a volume's grid to a model's grid, and the exact way back.
+"""Resampling from a volume's grid to a model's grid, and the exact inverse.
 
-Every step is a small object that maps grid and array forwards and the array backwards. Reorienting,
-cropping and padding are exact to the bit; resampling interpolates, but the grid that comes back is
+Each step maps grid and array forward, and the array backward. Reorienting,
+cropping and padding are exact to the bit; resampling interpolates, but the restored grid is
 the source's own, never a computed one.
 """
 
@@ -21,7 +21,7 @@ from SynthGANLib.image.transforms import (
     Resample,
     Step,
     Straighten,
-    centred,
+    centered,
     crop_pad,
     uncrop_unpad,
 )
@@ -41,13 +41,13 @@ __all__ = [
 
 # Spacings this close (relative) are the same: over 512 voxels the drift is a two-thousandth of a voxel.
 SAME_SPACING = 1e-6
-# More voxels than this and the asked spacing is a mistake, not a wish.
+# A spacing that gives more voxels than this is a mistake.
 MAX_VOXELS = 2**33
 
 
 @dataclass(frozen=True)
 class Box:
-    """Half-open index box (z, y, x) on a grid; it may reach beyond the grid, which then is padded."""
+    """Half-open index box (z, y, x) on a grid; where it extends beyond the grid, the array is padded."""
 
     lower: Shape
     upper: Shape
@@ -75,7 +75,7 @@ class Box:
             others = tuple(other for other in range(3) if other != axis)
             used = np.flatnonzero(np.any(mask, axis=others))
             if used.size == 0:
-                raise InputError("The mask is empty; there is nothing to put a box around.")
+                raise InputError("The mask is empty, so it has no bounding box.")
             lower.append(max(0, int(used[0]) - margins[axis]))
             upper.append(min(int(mask.shape[axis]), int(used[-1]) + 1 + margins[axis]))
         return Box((lower[0], lower[1], lower[2]), (upper[0], upper[1], upper[2]))
@@ -83,7 +83,7 @@ class Box:
 
 @dataclass(frozen=True, eq=False)
 class WayBack:
-    """How to bring an array from the model's grid onto the grid it came from."""
+    """The inverse steps: from the model's grid back to the source's grid."""
 
     source: Grid
     target: Grid
@@ -91,11 +91,11 @@ class WayBack:
     fill: float
 
     def restore(self, array: Array, fill: float | None = None, order: Order = 1) -> Array:
-        """The array (z, y, x[, c]) of ``target`` brought onto ``source``; a fresh, contiguous array.
+        """The array (z, y, x[, c]) of ``target`` mapped onto ``source``; a new, contiguous array.
 
         Args:
-            array: numbers on the target grid, of any channel count.
-            fill: value for voxels the target grid does not hold; the one given to :func:`conform` if None.
+            array: values on the target grid, with any number of channels.
+            fill: value of voxels outside the target grid; the one given to :func:`conform` if None.
             order: 1 interpolates linearly where a resampling is undone, 0 takes the nearest voxel and
                 keeps the array's type (labels, masks).
 
@@ -115,7 +115,7 @@ class WayBack:
 
 @dataclass(frozen=True, eq=False)
 class Conformed:
-    """A volume on a model's grid, and the way back."""
+    """A volume on a model's grid, and the inverse transform."""
 
     volume: Volume
     back: WayBack
@@ -133,15 +133,15 @@ def conform(
     """Bring a volume onto a model's grid: straighten, reorient, resample, crop and pad, in this order.
 
     An oblique volume stays oblique: axes are permuted and flipped to the nearest ones, not rotated. A sheared
-    grid is resampled to right angles first. The resampled grid shares its centre with the source and
-    covers its whole extent; beyond the outermost voxel centres the edge value is repeated.
+    grid is resampled to right angles first. The resampled grid shares its center with the source and
+    covers its whole extent; beyond the outermost voxel centers the edge value is repeated.
 
     Args:
         volume: any shape of at least one voxel, scalar or with channels.
-        orientation: sides that i, j, k shall increase towards (``LPS``: to the left, posterior, superior);
+        orientation: patient sides toward which i, j, k increase (``LPS``: to the left, posterior, superior);
             None keeps the volume's own order.
         spacing: mm per oriented axis (x, y, z); None, also for single axes, keeps the native spacing.
-        box: taken from the oriented and resampled grid, may reach beyond it.
+        box: taken from the oriented and resampled grid, may extend beyond it.
         fill: value of voxels without data.
         interpolation: ``nearest`` keeps the array's type, all else gives float32.
 
@@ -167,7 +167,7 @@ def conform(
 
 
 def conformed_grid(grid: Grid, *, orientation: str | None, spacing: tuple[float | None, ...] | None) -> Grid:
-    """The grid that :func:`conform` brings a volume on `grid` to, without touching a voxel.
+    """The grid that :func:`conform` brings a volume on `grid` to, without computing a voxel.
 
     Raises:
         InputError: as :func:`conform`.
@@ -226,7 +226,7 @@ def _resample(grid: Grid, spacing: tuple[float | None, ...] | None) -> Step | No
             f"At the spacing {spacing} mm the volume of {grid.shape} voxels would have {z * y * x:,} voxels.",
             next_step="Choose a larger spacing.",
         )
-    first = [centred(n, m, r)[0] for n, m, r in zip(grid.shape, (z, y, x), ratios, strict=True)]
+    first = [centered(n, m, r)[0] for n, m, r in zip(grid.shape, (z, y, x), ratios, strict=True)]
     affine = grid.affine.copy()
     affine[:3, :3] *= np.asarray(ratios[::-1])
     affine[:3, 3] = grid.to_world(np.asarray(first[::-1]))

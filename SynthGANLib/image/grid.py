@@ -15,7 +15,7 @@ Array = npt.NDArray[Any]
 Affine = npt.NDArray[np.float64]
 Shape = tuple[int, int, int]
 
-# Letters an index axis may increase towards, by LPS world axis: (positive, negative).
+# Letters an index axis may increase toward, by LPS world axis: (positive, negative).
 _LETTERS = (("L", "R"), ("P", "A"), ("S", "I"))
 
 # Largest cosine between two index axes that still counts as a right angle: 0.001 rad moves a
@@ -45,7 +45,7 @@ class Grid:
 
     @property
     def spacing(self) -> tuple[float, float, float]:
-        """Distance in mm between neighbouring voxels along x, y, z."""
+        """Distance in mm between neighboring voxels along x, y, z."""
         x, y, z = np.linalg.norm(self.affine[:3, :3], axis=0)
         return float(x), float(y), float(z)
 
@@ -68,7 +68,7 @@ class Grid:
 
     @property
     def orientation(self) -> str:
-        """Three letters, the patient sides that i, j, k increase towards (nearest axes)."""
+        """Three letters, the patient sides that i, j, k increase toward (nearest axes)."""
         return orientation_of(self.affine)
 
     @property
@@ -118,7 +118,7 @@ def nearest_axes(affine: Affine) -> tuple[tuple[int, int, int], tuple[int, int, 
 
 
 def orientation_of(affine: Affine) -> str:
-    """Three letters, the patient sides that i, j, k increase towards; ``LPS`` is the DICOM axial order."""
+    """Three letters, the patient sides that i, j, k increase toward; ``LPS`` is the DICOM axial order."""
     worlds, signs = nearest_axes(affine)
     return "".join(_LETTERS[world][0 if sign > 0 else 1] for world, sign in zip(worlds, signs, strict=True))
 
@@ -137,14 +137,15 @@ def parse_orientation(letters: str) -> tuple[tuple[int, int, int], tuple[int, in
                 axes.append(world)
                 signs.append(1 if letter == pair[0] else -1)
     if len(letters) != 3 or sorted(axes) != [0, 1, 2]:
-        raise InputError(f"'{letters}' is no orientation: name one of L/R, one of P/A and one of S/I, like LPS.")
+        raise InputError(f"'{letters}' is not an orientation: name one of L/R, one of P/A and one of S/I, like LPS.")
     return (axes[0], axes[1], axes[2]), (signs[0], signs[1], signs[2])
 
 
 def whole_voxels(mm: float, spacing: float) -> int:
     """A length in mm as a number of voxels of that spacing, rounded.
 
-    The last bits of a spacing, which differ after a file or between oblique axes, decide no half.
+    A half is rounded the same way whatever the last bits of the spacing, which differ after a file or between
+    oblique axes.
     """
     return round(mm / round(spacing, 6))
 
@@ -152,7 +153,7 @@ def whole_voxels(mm: float, spacing: float) -> int:
 def stack_axes(axis: str, orientation: str) -> tuple[int, ...]:
     """Axes of (z, y, x) across which a model card's `spatial.axis` stacks slices; "all" means each of the three.
 
-    `orientation` names the sides that i, j, k (x, y, z) increase towards; "LPS" stacks axial slices along z.
+    `orientation` names the sides that i, j, k (x, y, z) increase toward; "LPS" stacks axial slices along z.
     """
     letters = orientation[::-1]
     axes = {plane: next(a for a in range(3) if letters[a] in sides) for plane, sides in PLANES.items()}

@@ -1,7 +1,7 @@
-"""Physical units to a network's numbers, and the exact way back.
+"""Normalization: physical units to a network's values, and the exact inverse.
 
-A normaliser is a frozen dataclass. :meth:`fit` returns a copy that remembers what it measured, so the JSON of
-a fitted normaliser is all that is needed to undo it elsewhere.
+A normalizer is a frozen dataclass. :meth:`fit` returns a copy that holds the measured statistics, so the JSON of
+a fitted normalizer is enough to invert it elsewhere.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ __all__ = [
 
 # Statistics of larger samples change in the fourth digit only; a regular subset bounds time and memory.
 _SAMPLE = 2**24
-# Share of voxels that are not finite beyond which the volume is broken, not blemished.
+# Share of voxels that are not finite beyond which the volume is refused instead of repaired.
 MAX_NONFINITE = 0.01
 
 
@@ -47,7 +47,7 @@ class Normaliser(ABC):
     kind: ClassVar[str] = ""
 
     def fit(self, array: Array, mask: Array | None = None) -> Self:
-        """A copy fitted to ``array`` where ``mask`` is true; those without statistics return themselves."""
+        """A copy fitted to ``array`` where ``mask`` is true; normalizers without statistics return themselves."""
         return self
 
     @abstractmethod
@@ -84,7 +84,7 @@ def _between(array: Array, source: tuple[float, float], target: tuple[float, flo
 
 @dataclass(frozen=True)
 class Window(Normaliser):
-    """``low``..``high`` to -1..1, for CT in HU; with ``clip`` values beyond are held at the ends."""
+    """``low``..``high`` to -1..1, for CT in HU; with ``clip`` values beyond are clipped."""
 
     low: float = -1024.0
     high: float = 2000.0
@@ -144,7 +144,7 @@ class Percentile(Normaliser):
         return np.clip(result, self.out_low, self.out_high, out=result) if self.clip else result
 
     def invert(self, array: Array) -> Array:
-        """Back to the units of the array fitted to."""
+        """Network values to the units of the array it was fitted to."""
         return _between(array, (self.out_low, self.out_high), self._values())
 
     def _values(self) -> tuple[float, float]:
@@ -184,13 +184,13 @@ class ZScore(Normaliser):
         return result
 
     def invert(self, array: Array) -> Array:
-        """Back to the unit of the array fitted to."""
+        """Standard deviations from the mean to the unit of the array it was fitted to."""
         return _affine_map(array, _fitted(self.std, self.kind), _fitted(self.mean, self.kind))
 
 
 @dataclass(frozen=True)
 class Suv(Normaliser):
-    """SUV 0..``maximum`` to -1..1; values beyond are held at the ends."""
+    """SUV 0..``maximum`` to -1..1; values beyond are clipped."""
 
     maximum: float = 20.0
     kind: ClassVar[str] = "suv"
@@ -227,7 +227,7 @@ class Rgb(Normaliser):
 
 @dataclass(frozen=True)
 class Labels(Normaliser):
-    """Label numbers as they are; the way back rounds to whole numbers."""
+    """Label numbers unchanged; the inverse rounds to whole numbers."""
 
     kind: ClassVar[str] = "labels"
 
@@ -268,7 +268,7 @@ NORMALISERS: dict[str, type[Normaliser]] = {
 
 
 def normaliser_from_json(data: Mapping[str, Any]) -> Normaliser:
-    """Build a normaliser from :meth:`Normaliser.to_json`'s dictionary.
+    """Build a normalizer from :meth:`Normaliser.to_json`'s dictionary.
 
     Raises:
         ModelError: unknown kind or field, a value of the wrong type, not finite or out of range.
@@ -276,14 +276,14 @@ def normaliser_from_json(data: Mapping[str, Any]) -> Normaliser:
     kind = data.get("kind") if isinstance(data, Mapping) else data
     cls = NORMALISERS.get(kind) if isinstance(kind, str) and isinstance(data, Mapping) else None
     if cls is None:
-        raise ModelError(f"Unknown normaliser kind {kind!r}; known are {', '.join(NORMALISERS)}.")
+        raise ModelError(f"Unknown normalizer kind {kind!r}; known are {', '.join(NORMALISERS)}.")
     known = {entry.name: entry for entry in fields(cls)}
     arguments: dict[str, Any] = {}
     for name, value in data.items():
         if name == "kind":
             continue
         if name not in known:
-            raise ModelError(f"The normaliser '{cls.kind}' has no field '{name}'.")
+            raise ModelError(f"The normalizer '{cls.kind}' has no field '{name}'.")
         arguments[name] = _checked_field(cls.kind, name, value, str(known[name].type))
     return cls(**arguments)
 
@@ -301,12 +301,12 @@ def _checked_field(kind: str, name: str, value: Any, declared: str) -> Any:
 
 def _require(condition: bool, kind: str, what: str) -> None:
     if not condition:
-        raise ModelError(f"The normaliser '{kind}' is invalid: {what}.")
+        raise ModelError(f"The normalizer '{kind}' is invalid: {what}.")
 
 
 def _fitted(value: float | None, kind: str) -> float:
     if value is None:
-        raise InputError(f"The normaliser '{kind}' has not been fitted to a volume yet; call fit() first.")
+        raise InputError(f"The normalizer '{kind}' has not been fitted to a volume yet; call fit() first.")
     return value
 
 

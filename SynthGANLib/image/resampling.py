@@ -1,8 +1,8 @@
 """Separable resampling along index axes, and general resampling onto another grid.
 
-Along an axis every output sample is a weighted sum of a few neighbouring input samples. The weights
-of one axis form a banded matrix, so interpolation, anti-aliasing and edge handling are all one thing,
-and a volume is worked on in slabs: no second copy of the input, whatever its type.
+Along an axis every output sample is a weighted sum of a few neighboring input samples. The weights
+of one axis form a banded matrix that covers interpolation, anti-aliasing and edge handling.
+A volume is processed in slabs, without a second copy of the input, whatever its type.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ INTERPOLATIONS: tuple[Interpolation, ...] = ("linear", "nearest", "bspline")
 
 # Weights below this share of the largest are dropped; float32 keeps about seven digits.
 _NEGLIGIBLE = 1e-7
-# Number of float32 values worked on at a time: 8 MiB stay near the processor.
+# Number of float32 values processed at a time: 8 MiB stay in the processor's cache.
 _SLAB_VALUES = 2 * 1024 * 1024
 
 FWHM_PER_SIGMA = 2.354820045
@@ -31,7 +31,7 @@ def axis_weights(extent: int, positions: Affine, interpolation: Interpolation, b
     """Matrix (outputs, extent) that samples an axis at ``positions`` (in input samples).
 
     Positions beyond the first and last sample take the edge value. ``blur`` is the standard deviation,
-    in input samples, of a Gaussian applied first; nearest-neighbour sampling ignores it.
+    in input samples, of a Gaussian applied first; nearest-neighbor sampling ignores it.
     """
     inside = np.clip(positions, 0.0, extent - 1.0)
     if interpolation == "nearest":
@@ -118,7 +118,7 @@ def _banded_blocks(weights: Affine, rows_per_block: int = 8) -> list[tuple[slice
 
 
 def take_axis(array: Array, positions: Affine, axis: int) -> Array:
-    """Nearest-neighbour sampling along an axis; the type of the array is kept."""
+    """Nearest-neighbor sampling along an axis; the type of the array is kept."""
     nearest = np.floor(np.clip(positions, 0.0, array.shape[axis] - 1.0) + 0.5).astype(np.intp)
     return np.take(array, nearest, axis=axis)
 
@@ -126,8 +126,8 @@ def take_axis(array: Array, positions: Affine, axis: int) -> Array:
 def resample_to(volume: Volume, grid: Grid, *, fill: float, interpolation: Interpolation = "linear") -> Volume:
     """The volume interpolated at the voxels of any other grid, ``fill`` where it has no data.
 
-    No anti-aliasing: going to much larger voxels, conform to their spacing first. Nearest keeps the
-    integer types, all else gives float32. A grid equal to the volume's own returns the same numbers.
+    No anti-aliasing: for much larger voxels, conform to their spacing first. Nearest keeps the
+    integer types, all others give float32. A grid equal to the volume's own returns the same numbers.
 
     Raises:
         InputError: unknown interpolation, or an empty volume.
@@ -164,4 +164,4 @@ def as_float32(array: Array) -> Array:
 def check_interpolation(interpolation: str) -> None:
     """InputError unless the name is one of :data:`INTERPOLATIONS`."""
     if interpolation not in INTERPOLATIONS:
-        raise InputError(f"'{interpolation}' is no interpolation; choose one of {', '.join(INTERPOLATIONS)}.")
+        raise InputError(f"'{interpolation}' is not an interpolation; choose one of {', '.join(INTERPOLATIONS)}.")

@@ -1,4 +1,4 @@
-"""The invertible moves between two grids: reorient, straighten, resample, crop and pad."""
+"""The invertible transforms between two grids: reorient, straighten, resample, crop and pad."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Order = Literal[0, 1]
 
 @dataclass(frozen=True, eq=False)
 class Step(ABC):
-    """One invertible move from ``source`` to ``target``."""
+    """One invertible transform from ``source`` to ``target``."""
 
     source: Grid
     target: Grid
@@ -45,7 +45,7 @@ class Reorient(Step):
     """Permute and flip axes; ``axes[a]`` is the source array axis that becomes array axis ``a``."""
 
     axes: Shape
-    flipped: tuple[int, ...]  # array axes of the target that run against the source
+    flipped: tuple[int, ...]  # array axes of the target that are reversed in the source
 
     def forward(self, array: Array, fill: float, interpolation: Interpolation) -> Array:
         """A view; no voxel is moved in memory."""
@@ -64,7 +64,7 @@ class Resample(Step):
     ratios: tuple[float, float, float]  # target spacing / source spacing per array axis (z, y, x)
 
     def forward(self, array: Array, fill: float, interpolation: Interpolation) -> Array:
-        """Interpolated; going to larger voxels a Gaussian first widens the voxel to the new size.
+        """Interpolated; for larger voxels, a Gaussian first widens the point spread to the new voxel size.
 
         The blur that widens a point spread of one voxel to one of ``ratio`` voxels, both taken as Gaussians
         of that full width at half maximum (Cardoso et al. 2015, MICCAI, LNCS 9350, "Scale factor point
@@ -74,7 +74,7 @@ class Resample(Step):
         for axis in shrinking_first:
             ratio = self.ratios[axis]
             extents = self.source.shape[axis], self.target.shape[axis]
-            positions = centred(extents[0], extents[1], ratio)
+            positions = centered(extents[0], extents[1], ratio)
             if ratio == 1.0:
                 continue
             if interpolation == "nearest":
@@ -85,14 +85,14 @@ class Resample(Step):
         return array
 
     def backward(self, array: Array, fill: float, order: Order) -> Array:
-        """Sampled at the source voxels' centres, without blur: what was not changed comes back as it was."""
+        """Sampled at the source voxels' centers, without blur: unchanged voxels are restored exactly."""
         shrinking_first = sorted(range(3), key=lambda axis: self.ratios[axis])
         for axis in shrinking_first:
             ratio = self.ratios[axis]
             extents = self.target.shape[axis], self.source.shape[axis]
             if ratio == 1.0:
                 continue
-            positions = centred(extents[0], extents[1], 1.0 / ratio)
+            positions = centered(extents[0], extents[1], 1.0 / ratio)
             if order == 0:
                 array = take_axis(array, positions, axis)
             else:
@@ -110,8 +110,8 @@ class Straighten(Step):
 
     def backward(self, array: Array, fill: float, order: Order) -> Array:
         """Interpolated; the straight grid covers every voxel of the sheared one."""
-        way: Interpolation = "linear" if order else "nearest"
-        return resample_to(Volume(array, self.target.affine), self.source, fill=fill, interpolation=way).array
+        interpolation: Interpolation = "linear" if order else "nearest"
+        return resample_to(Volume(array, self.target.affine), self.source, fill=fill, interpolation=interpolation).array
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,7 +126,7 @@ class CropPad(Step):
         return crop_pad(array, self.lower, self.upper, fill)
 
     def backward(self, array: Array, fill: float, order: Order) -> Array:
-        """Exact; what had been cut off gets the fill value."""
+        """Exact; voxels that were cut off get the fill value."""
         return uncrop_unpad(array, self.lower, self.upper, fill)
 
 
@@ -154,11 +154,11 @@ def crop_pad(array: Array, lower: Sequence[int], upper: Sequence[int], fill: flo
 
 
 def uncrop_unpad(array: Array, lower: Sequence[int], upper: Sequence[int], fill: float) -> Array:
-    """The inverse of :func:`crop_pad` with the same amounts; what had been cut gets ``fill``."""
+    """The inverse of :func:`crop_pad` with the same amounts; voxels that were cut off get ``fill``."""
     return crop_pad(array, [-low for low in lower], [-up for up in upper], fill)
 
 
-def centred(extent: int, outputs: int, ratio: float) -> Affine:
-    """Positions, in input samples, of ``outputs`` samples ``ratio`` apart with the same centre."""
+def centered(extent: int, outputs: int, ratio: float) -> Affine:
+    """Positions, in input samples, of ``outputs`` samples ``ratio`` apart with the same center."""
     positions: Affine = (np.arange(outputs, dtype=np.float64) - (outputs - 1) / 2) * ratio + (extent - 1) / 2
     return positions

@@ -1,4 +1,4 @@
-"""A volume: numbers, the place they belong to, and their unit."""
+"""A volume: voxel values, their grid and their unit."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class Volume:
         array: (z, y, x) or (z, y, x, c), of any real dtype; never copied, treat it as read-only.
         affine: float64 4x4, maps index (i, j, k) = (x, y, z) to LPS mm.
         unit: ``HU``, ``SUVbw``, ``1`` (arbitrary, as in MR), ``RGB``, ``label``, ``BQML`` or ``CNTS``.
-        meta: what else is known: ``modality`` (``MR``, ``CT``, ``PT`` or empty), ``sequence``,
+        meta: further facts: ``modality`` (``MR``, ``CT``, ``PT`` or empty), ``sequence``,
             ``description``, ``warnings`` (a tuple of sentences).
 
     Raises:
-        InputError: wrong number of dimensions, complex numbers or an affine that is no placement.
+        InputError: wrong number of dimensions, complex numbers or an invalid affine.
     """
 
     array: Array
@@ -98,7 +98,7 @@ class Volume:
         return replace(self, meta=meta)
 
     def to_sitk(self) -> Any:
-        """A SimpleITK image (a copy of the voxels) with this place; bool becomes uint8."""
+        """A SimpleITK image (a copy of the voxels) on this grid; bool becomes uint8."""
         import SimpleITK as sitk
 
         array = self.array
@@ -136,7 +136,7 @@ def sitk_affine(image: Any) -> Affine:
     """
     dimension = image.GetDimension()
     if dimension not in (2, 3):
-        raise InputError(f"An image of {dimension} dimensions is no volume.", next_step="Pick one frame of it.")
+        raise InputError(f"An image of {dimension} dimensions is not a volume.", next_step="Choose one frame of it.")
     linear = np.eye(3)
     linear[:dimension, :dimension] = np.reshape(image.GetDirection(), (dimension, dimension))
     linear[:, :dimension] *= image.GetSpacing()

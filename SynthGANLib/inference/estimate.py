@@ -3,8 +3,8 @@
 The child process records every run that succeeds: sizes, seconds, memory, no image and no name of a file. Nothing here
 needs torch, so that the panel can ask at every change of a choice.
 
-Time: a line through the earlier runs, over the voxels that the network computes, tiles' overlaps included; through a
-single run it starts at what loading took. Memory on the CPU: the arrays that exist together, plus what earlier runs
+Time: what loading the model took, and one rate for each voxel that the network computes, tiles' overlaps included; both
+are medians of the earlier runs. Memory on the CPU: the arrays that exist together, plus what earlier runs
 took beyond them.
 """
 
@@ -42,12 +42,8 @@ MOST = 300
 BASE_ON_CPU = 400 * 2**20
 """Bytes of the process with torch and a model, before anything was measured."""
 
-
 METHOD_BYTES = 50
 """Bytes that a classical method takes per voxel beside the images, as measured for the one by tissue classes."""
-
-ALIKE = 1.2
-"""Runs whose sizes differ by less than this factor say nothing about how the time grows."""
 
 
 Seconds = Annotated[float, Range(0)]
@@ -228,23 +224,9 @@ def _key(run: Run) -> tuple[str, str, str, str, int]:
 
 
 def _pace(runs: list[Run]) -> tuple[float, float]:
-    """Seconds at the start and seconds per computed voxel, neither below 0.
-
-    The slope is the median of those between any two runs of clearly different size (Theil and Sen), so that one run
-    on a busy machine does not bend the line.
-    """
-    ordered = sorted(runs, key=lambda run: run.computed)
-    slopes = [
-        (large.seconds - small.seconds) / (large.computed - small.computed)
-        for index, small in enumerate(ordered)
-        for large in ordered[index + 1 :]
-        if large.computed > ALIKE * small.computed
-    ]
-    if slopes:
-        rate = max(0.0, statistics.median(slopes))
-    else:
-        rate = statistics.median(max(0.0, run.seconds - run.start) / run.computed for run in runs)
-    return max(0.0, statistics.median(run.seconds - rate * run.computed for run in runs)), rate
+    """Seconds at the start and seconds per computed voxel: medians, so that one run on a busy machine counts little."""
+    rate = statistics.median(max(0.0, run.seconds - run.start) / run.computed for run in runs)
+    return statistics.median(run.start for run in runs), rate
 
 
 def _work(card: Card, conformed: Grid, device: str, run: Run | None, memory: int | None) -> tuple[int | None, int, int]:

@@ -12,10 +12,12 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from safetensors import SafetensorError, deserialize, safe_open
+
+if TYPE_CHECKING:
+    from safetensors import SafetensorError
 
 MAX_HEADER = 2 * 2**20
 MAX_TENSORS = 10_000
@@ -47,6 +49,8 @@ def check_header(path: Path, *, max_elements: int = MAX_ELEMENTS) -> None:
         TensorError: it contradicts the format or exceeds ``max_elements`` in all.
         OSError: it cannot be read.
     """
+    from safetensors import SafetensorError, safe_open
+
     with path.open("rb") as file:
         _check_start(file.read(16), path.stat().st_size)
     try:
@@ -63,6 +67,8 @@ def read_tensors(data: bytes, *, max_elements: int = MAX_ELEMENTS) -> dict[str, 
     Raises:
         TensorError: anything in the file contradicts the format or exceeds ``max_elements`` in all; NaN or infinity.
     """
+    from safetensors import SafetensorError, deserialize
+
     _check_start(data[:16], len(data))
     try:
         unpacked: list[tuple[str, dict[str, Any]]] = deserialize(data)  # type: ignore[no-untyped-call]

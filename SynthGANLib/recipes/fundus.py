@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from SynthGANLib.recipes.base import Recipe, Setup, net
+from SynthGANLib.recipes.cycle import CYCLEGAN_TINY
+from SynthGANLib.recipes.paired import PIX2PIX_TINY
 from SynthGANLib.regimes.cycle import Cycle, CycleConfig
 from SynthGANLib.regimes.paired import PairedAdversarial, PairedConfig
 from SynthGANLib.regimes.retina import Retina, RetinaConfig
@@ -11,6 +13,13 @@ YU = (
     "Yu Z et al. Retinal image synthesis from multiple-landmarks input with generative adversarial "
     "networks. BioMed Eng OnLine 2019;18:62"
 )
+
+RESUNET_TINY = {
+    "networks.generator.arguments.widths": [4, 4, 8],
+    "networks.discriminator.arguments.base": 8,
+    "networks.discriminator.arguments.layers": 1,
+    "patch": (32, 32),
+}
 
 RECIPES = (
     # CycleGAN between vessel trees and photographs (Yu 2019).
@@ -36,17 +45,7 @@ RECIPES = (
             channels=(1, 3),
             steps=200_000,
         ),
-        tiny_settings={
-            "networks.generator_ab.arguments.base": 8,
-            "networks.generator_ab.arguments.blocks": 1,
-            "networks.generator_ba.arguments.base": 8,
-            "networks.generator_ba.arguments.blocks": 1,
-            "networks.discriminator_a.arguments.base": 8,
-            "networks.discriminator_a.arguments.layers": 1,
-            "networks.discriminator_b.arguments.base": 8,
-            "networks.discriminator_b.arguments.layers": 1,
-            "patch": (32, 32),
-        },
+        tiny_settings=CYCLEGAN_TINY,
     ),
     # pix2pix from the vessel tree (Yu 2019's comparison).
     Recipe(
@@ -69,14 +68,7 @@ RECIPES = (
             channels=(1, 3),
             steps=200_000,
         ),
-        tiny_settings={
-            "networks.generator.arguments.downs": 3,
-            "networks.generator.arguments.base": 8,
-            "networks.generator.arguments.dropout": 0.0,
-            "networks.discriminator.arguments.base": 8,
-            "networks.discriminator.arguments.layers": 1,
-            "patch": (32, 32),
-        },
+        tiny_settings=PIX2PIX_TINY,
     ),
     # pix2pix with the residual U-Net, which was best of those compared (Yu 2019).
     Recipe(
@@ -99,12 +91,7 @@ RECIPES = (
             channels=(1, 3),
             steps=200_000,
         ),
-        tiny_settings={
-            "networks.generator.arguments.widths": [4, 4, 8],
-            "networks.discriminator.arguments.base": 8,
-            "networks.discriminator.arguments.layers": 1,
-            "patch": (32, 32),
-        },
+        tiny_settings=RESUNET_TINY,
     ),
     # Vessels, optic disc and optic cup as the channels of the input (Yu 2019).
     Recipe(
@@ -128,12 +115,7 @@ RECIPES = (
             channels=(3, 3),
             steps=200_000,
         ),
-        tiny_settings={
-            "networks.generator.arguments.widths": [4, 4, 8],
-            "networks.discriminator.arguments.base": 8,
-            "networks.discriminator.arguments.layers": 1,
-            "patch": (32, 32),
-        },
+        tiny_settings=RESUNET_TINY,
     ),
     # pix2pix from the vessel tree at 512 pixels (Costa 2017).
     Recipe(

@@ -31,6 +31,18 @@ WGAN_TINY = {
     "batch": 4,
 }
 
+ARGAN_TINY = {
+    "networks.generator.arguments.size": 16,
+    "networks.generator.arguments.code": 8,
+    "networks.generator.arguments.base": 8,
+    "networks.discriminator.arguments.size": 16,
+    "networks.discriminator.arguments.base": 8,
+    "networks.discriminator.arguments.hidden": 16,
+    "config.code": 8,
+    "patch": (16, 16),
+    "batch": 4,
+}
+
 RECIPES = (
     # Fully connected networks (Goodfellow 2014).
     Recipe(
@@ -191,17 +203,7 @@ RECIPES = (
             steps=100_000,
             schedule="constant",
         ),
-        tiny_settings={
-            "networks.generator.arguments.size": 16,
-            "networks.generator.arguments.code": 8,
-            "networks.generator.arguments.base": 8,
-            "networks.discriminator.arguments.size": 16,
-            "networks.discriminator.arguments.base": 8,
-            "networks.discriminator.arguments.hidden": 16,
-            "config.code": 8,
-            "patch": (16, 16),
-            "batch": 4,
-        },
+        tiny_settings=ARGAN_TINY,
     ),
     # ARGAN beside a PatchGAN (Yazici 2018).
     Recipe(
@@ -227,17 +229,9 @@ RECIPES = (
             schedule="constant",
         ),
         tiny_settings={
-            "networks.generator.arguments.size": 16,
-            "networks.generator.arguments.code": 8,
-            "networks.generator.arguments.base": 8,
-            "networks.discriminator.arguments.size": 16,
-            "networks.discriminator.arguments.base": 8,
-            "networks.discriminator.arguments.hidden": 16,
+            **ARGAN_TINY,
             "networks.patch.arguments.base": 8,
             "networks.patch.arguments.layers": 1,
-            "config.code": 8,
-            "patch": (16, 16),
-            "batch": 4,
         },
     ),
     # One DCGAN for the PET slices of each class of patients (Islam 2020).

@@ -182,14 +182,14 @@ def test_values_that_cannot_be_stored_are_refused(scene: Any, tmp_path: Path, va
 
 
 def test_the_word_is_drawn_into_one_corner_only(scene: Any, tmp_path: Path) -> None:
-    from SynthGANPanel.export.dicomPixels import textMask
+    from SynthGANLib.io.dicom.export_pixels import text_mask
 
     shape = (2, 40, 60)
     for kind in KINDS:
         values = values_for(kind, shape)
         folder = export(result_of(plain_source(scene, shape=shape), values, kind), tmp_path / kind, burnIn=True)
         assert headers(folder)[0].BurnedInAnnotation == "YES"
-        letters, box = textMask(40, 60)
+        letters, box = text_mask(40, 60)
         plain = stored_values(export(result_of(plain_source(scene, shape=shape), values, kind), tmp_path / f"{kind}0"))
         for burned, clean in zip(stored_values(folder), plain, strict=True):
             np.testing.assert_array_equal(burned[~box], clean[~box])
@@ -199,9 +199,9 @@ def test_the_word_is_drawn_into_one_corner_only(scene: Any, tmp_path: Path) -> N
 
 
 def test_the_word_is_legible_and_has_to_fit(scene: Any, tmp_path: Path) -> None:
-    from SynthGANPanel.export.dicomPixels import textMask
+    from SynthGANLib.io.dicom.export_pixels import text_mask
 
-    letters, _ = textMask(512, 512)
+    letters, _ = text_mask(512, 512)
     # The last letter is a C: a bar on the left, open on the right.
     rows, columns = np.nonzero(letters)
     last = letters[rows.min() : rows.max() + 1, columns.max() - 9 : columns.max() + 1]

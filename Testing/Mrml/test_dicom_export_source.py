@@ -120,7 +120,7 @@ def test_slices_between_and_across_the_source(source: Any) -> None:
 
     def near(*indices: tuple[float, float, float]) -> list[int]:
         corners = np.array([(affine @ (*index, 1))[:3] for index in indices])
-        return [int(image.sopInstance.rpartition(".")[2]) for image in series.touching(corners)]
+        return [int(image.sop_instance.rpartition(".")[2]) for image in series.touching(corners)]
 
     assert near((0, 0, 1.5), (9, 0, 1.5), (0, 9, 1.5), (9, 9, 1.5)) == [2, 3]
     assert near((0, 0, -0.6), (9, 0, -0.6), (0, 9, -0.6), (9, 9, -0.6)) == [1]

@@ -15,19 +15,20 @@ import numpy as np
 import slicer
 
 from SynthGANPanel import environment
-from SynthGANPanel.export import dicomPixels, dicomSource, dicomTags
+from SynthGANPanel.export import dicomSource
 from SynthGANPanel.export import record as exportRecord
 from SynthGANPanel.export.run import ExportRun
-from SynthGANPanel.failure import SynthesisError
+from SynthGANPanel.failure import SynthesisError, fromLibrary
 from SynthGANPanel.i18n import _
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
     from SynthGANLib.image.grid import Array
-    from SynthGANPanel.export.dicomPixels import Extent, Stored
+    from SynthGANLib.io.dicom.export import Layout
+    from SynthGANLib.io.dicom.export_kinds import Description
+    from SynthGANLib.io.dicom.export_pixels import Extent, Stored
     from SynthGANPanel.export.dicomSource import SourceSeries
-    from SynthGANPanel.export.dicomTags import Layout
     from SynthGANPanel.export.record import Place
     from SynthGANPanel.task import Steps
 
@@ -85,8 +86,9 @@ class DicomExport(ExportRun):
                 _("Install it, or export as NRRD."),
                 "package",
             )
+        export, _pixels = _library()
         self._kind = exportRecord.kindOf(self._node)
-        if self._kind.modality not in dicomTags.SOP_CLASSES:
+        if self._kind.modality not in export.SOP_CLASSES:
             raise SynthesisError(
                 _("Results of the kind {modality} cannot be exported as DICOM.").format(modality=self._kind.modality),
                 _("Export '{name}' as NRRD instead.").format(name=self._node.GetName()),
@@ -97,7 +99,7 @@ class DicomExport(ExportRun):
         if self._array.ndim == 4:
             self._array = self._array[..., :3]
         self._shape = self._array.shape[:3]
-        self._masks = dicomPixels.textMask(*self._shape[1:]) if self._burnIn else None
+        self._masks = _fitting("text_mask", *self._shape[1:]) if self._burnIn else None
         self._fromDicom = not self._newStudy and self._hasDicomSource()
         checkPatient(self._patient, self._fromDicom)
         checkFolder(self.path)
@@ -115,17 +117,18 @@ class DicomExport(ExportRun):
         return dicomSource.isFromDicom(source)
 
     def _work(self) -> Steps:
+        export, _pixels = _library()
         series = None
         if self._fromDicom and self._sourceNode is not None:
             lookup = self._lookup or dicomSource.databaseLookup()
             series = yield from _scaled(dicomSource.readSource(self._sourceNode, lookup), 0.0, READING)
         own = exportRecord.ownPlaceOf(self._node)
-        layout = dicomTags.Layout(self._place, own, self._shape, series, self._liesOn(series, own))
+        layout = export.Layout(self._place, own, self._shape, series, self._liesOn(series, own))
         changed = self._node.GetImageData().GetMTime()
         extent = yield from _scaled(_measure(self._array), READING, MEASURING)
-        stored = dicomPixels.storedFor(self._kind.modality, extent, self._node.GetName())
+        stored = _fitting("stored_for", self._kind.modality, extent, self._node.GetName())
         self._note(layout, stored)
-        shared = dicomTags.series(
+        shared = export.series(
             self._describe(extent),
             stored,
             layout,
@@ -156,6 +159,7 @@ class DicomExport(ExportRun):
         self, shared: Dataset, layout: Layout, stored: Stored, extent: Extent
     ) -> Generator[float, None, Any]:
         """Write the slices in the order of the slice normal, so that number and place rise together."""
+        export, pixelRules = _library()
         step = -1 if np.linalg.det(layout.place.affine[:3, :3]) < 0 else 1
         order = range(self._shape[0])[::step]
         darkest, brightest = _ends(stored, extent)
@@ -163,8 +167,8 @@ class DicomExport(ExportRun):
         for number, index in enumerate(order, start=1):
             pixels = stored.encode(self._array[index])
             if self._masks is not None:
-                dicomPixels.burnIn(pixels, self._masks, darkest, brightest)
-            content = dicomTags.write(dicomTags.image(shared, layout, index, number, self._newUid), pixels)
+                pixelRules.burn_in(pixels, self._masks, darkest, brightest)
+            content = export.write(export.image(shared, layout, index, number, self._newUid), pixels)
             name = f"{number:04d}.dcm"
             (self._part / name).write_bytes(content)
             hashes[name] = hashlib.sha256(content).hexdigest()
@@ -193,8 +197,8 @@ class DicomExport(ExportRun):
             if not placed:
                 beside.unlink(missing_ok=True)
 
-    def _describe(self, extent: Extent) -> dicomTags.Description:
-        environment.useLibrary()
+    def _describe(self, extent: Extent) -> Description:
+        export, _pixels = _library()
         import SynthGANLib
 
         record = exportRecord.attributesOf(self._node)
@@ -206,7 +210,7 @@ class DicomExport(ExportRun):
             *self.notes,
             "Not acquired by a scanner. For research only.",
         ]
-        return dicomTags.Description(
+        return export.Description(
             self._kind.modality,
             self._kind.unit,
             model,
@@ -224,15 +228,37 @@ class DicomExport(ExportRun):
             self.notes.append(stored.note)
         if layout.place.moved:
             self.notes.append(_("World coordinates are exported: the volume is under a transform."))
-        if layout.source is not None and not layout.sameFrame:
+        if layout.source is not None and not layout.same_frame:
             self.notes.append(_("The images do not lie where those of the source do: new frame of reference."))
         if layout.source is None:
             self.notes.append(_("New study and frame of reference."))
         if self._burnIn:
-            self.notes.append(_("The word {text} is drawn into the images.").format(text=dicomPixels.TEXT))
+            self.notes.append(_("The word {text} is drawn into the images.").format(text=_library()[1].TEXT))
 
     def _cleanUp(self) -> None:
         shutil.rmtree(self._part, ignore_errors=True)
+
+
+def _library() -> Any:
+    """The library's modules of attributes and of pixels."""
+    environment.useLibrary()
+    from SynthGANLib.io.dicom import export, export_pixels
+
+    return export, export_pixels
+
+
+def _fitting(name: Any, *arguments: Any) -> Any:
+    """What a function of the library's module of pixels returns.
+
+    :raises SynthesisError: for what it refuses
+    """
+    pixels = _library()[1]
+    from SynthGANLib.errors import InputError
+
+    try:
+        return getattr(pixels, name)(*arguments)
+    except InputError as error:
+        raise fromLibrary(error) from error
 
 
 def exportDicom(node: slicer.vtkMRMLNode, folder: str | Path, **choices: Any) -> Path:
@@ -328,7 +354,7 @@ def _isEmptyFolder(path: Path) -> bool:
 
 
 def _measure(array: Array) -> Generator[float, None, Any]:
-    extent = dicomPixels.Extent()
+    extent = _library()[1].Extent()
     for number, plane in enumerate(array, start=1):
         extent.add(plane)
         yield number / len(array)

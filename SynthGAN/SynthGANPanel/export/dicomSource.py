@@ -7,12 +7,12 @@ its DICOM database. Only headers are read here.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Optional
 
 import numpy as np
 import slicer
 
+from SynthGANPanel import environment
 from SynthGANPanel.failure import SynthesisError
 from SynthGANPanel.i18n import _
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
     from SynthGANLib.image.grid import Array
+    from SynthGANLib.io.dicom.export import SourceImage
 
 Lookup = Callable[[str], Optional[str]]  # noqa: UP045  # Python 3.9 cannot evaluate `str | None`
 """From an instance UID to the path of its file; None or "" if there is no such file."""
@@ -30,29 +31,11 @@ SAME_PLANE = 0.06
 """Distance in mm of slices that count as one: headers often round positions to 0.1 mm."""
 
 
-@dataclass(frozen=True)
-class SourceImage:
-    """One image of the source series.
-
-    :ivar sopClass: SOP class UID
-    :ivar sopInstance: SOP instance UID
-    :ivar frame: frame number from 1, None for a file of one image
-    :ivar corners: LPS mm of its four corner voxels, (4, 3); None if the header has no place
-    :ivar normal: unit vector across the image; None if the header has no place
-    """
-
-    sopClass: str
-    sopInstance: str
-    frame: int | None
-    corners: Array | None
-    normal: Array | None
-
-
 class SourceSeries:
     """The source series.
 
     :ivar header: the first file's header (a pydicom Dataset)
-    :ivar images: a :class:`SourceImage` for every image
+    :ivar images: the library's `SourceImage` for every image
     """
 
     def __init__(self, header: Dataset, images: Sequence[SourceImage]) -> None:
@@ -154,6 +137,9 @@ def _notFound(node: slicer.vtkMRMLNode, missing: int, count: int) -> SynthesisEr
 
 def _imagesOf(header: Dataset) -> list[SourceImage]:
     """The images of a file: one, or the frames of a multi-frame file with their functional groups."""
+    environment.useLibrary()
+    from SynthGANLib.io.dicom.export import SourceImage
+
     sopClass, sopInstance = str(header.SOPClassUID), str(header.SOPInstanceUID)
     groups = header.get("PerFrameFunctionalGroupsSequence")
     if not groups:

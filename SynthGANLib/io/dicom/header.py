@@ -1,43 +1,40 @@
-"""The header of a DICOM file, nested sequences included.
+"""The header of a DICOM file, nested sequences included, read by pydicom.
 
-GDCM (through SimpleITK) decodes the pixels but does not hand out sequences, and those hold the geometry of
-multiframe files and the dose of PET. This reads the data elements up to the pixels and nothing else
-(DICOM PS3.5 section 7; PS3.10 section 7 for the file).
+GDCM (through SimpleITK) decodes the pixels but does not hand out sequences, and those hold the geometry of multiframe
+files and the dose of PET. Of the elements up to the pixels only those in `TAGS` are kept, as raw bytes: pydicom warns
+of values that break the standard or corrects them, while here a number that cannot be read is one that is absent.
 """
 
 from __future__ import annotations
 
 import math
-import mmap
+import os
 import struct
-import zlib
-from dataclasses import dataclass, field
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from SynthGANLib.errors import InputError
+
+if TYPE_CHECKING:
+    import pydicom
 
 UNDEFINED = 0xFFFFFFFF
 # Elements with the pixels; the header ends here.
 PIXELS = {0x7FE00008: "float", 0x7FE00009: "double", 0x7FE00010: "integer"}
-_ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
-_LONG_VR = {b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"}
-_IMPLICIT, _BIG, _DEFLATED = "1.2.840.10008.1.2", "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.1.99"
-# Values this long are kept; longer ones (private blobs, lookup tables, thumbnails) are not needed here.
-_MAX_PLAIN, _MAX_SEQUENCE, _MAX_DEPTH = 64 * 1024, 64 * 1024 * 1024, 16
+# Elements that the readers of series, stacks and uptake ask for, outside of sequences.
+TAGS = [
+    0x00080005, 0x00080008, 0x00080016, 0x00080021, 0x00080022, 0x00080031, 0x00080032, 0x00080060, 0x0008103E,
+    0x00101030, 0x00180020, 0x00180050, 0x00180080, 0x00180081, 0x00180082, 0x00180088, 0x00181030, 0x00181164,
+    0x0020000D, 0x0020000E, 0x00200011, 0x00200012, 0x00200013, 0x00200032, 0x00200037, 0x00200100, 0x00280004,
+    0x00280008, 0x00280010, 0x00280011, 0x00280030, 0x00280051, 0x00281052, 0x00281053, 0x00281054, 0x00540016,
+    0x00541001, 0x00541006, 0x00541102, 0x52009229, 0x52009230, 0x70531000,
+]  # fmt: skip
+_DEFLATED = "1.2.840.10008.1.2.1.99"
 _CHARACTER_SETS = {"ISO_IR 192": "utf-8", "GB18030": "gb18030", "GBK": "gbk", "ISO_IR 13": "shift_jis"}
-
-
-class Encoding(NamedTuple):
-    """How elements are stored."""
-
-    explicit: bool
-    little: bool
-
-    @property
-    def order(self) -> str:
-        """Byte-order mark for struct."""
-        return "<" if self.little else ">"
 
 
 class _MalformedError(Exception):
@@ -46,20 +43,34 @@ class _MalformedError(Exception):
 
 @dataclass
 class Dataset:
-    """Elements by tag number ``0xGGGGEEEE``; values are raw bytes, decoded on request by type."""
+    """Elements by tag number ``0xGGGGEEEE``, decoded on request by type; without ``content`` it is empty."""
 
-    encoding: Encoding
-    values: dict[int, bytes] = field(default_factory=dict)
+    content: pydicom.Dataset | None = None
 
     def __contains__(self, tag: int) -> bool:
-        return tag in self.values
+        return self.content is not None and tag in self.content
+
+    def _raw(self, tag: int) -> bytes | None:
+        """The bytes of a value, None if absent."""
+        if self.content is None or tag not in self.content:
+            return None
+        value: Any = self.content.get_item(tag).value
+        if isinstance(value, bytes):
+            return value
+        texts = [value] if isinstance(value, str) else value or ()  # the character set, which pydicom decodes at once
+        return "\\".join(map(str, texts)).encode()
+
+    @property
+    def _order(self) -> str:
+        """Byte-order mark for struct."""
+        return ">" if self.content is not None and self.content.original_encoding[1] is False else "<"
 
     def text(self, tag: int, default: str = "") -> str:
         """Text without padding, in the file's character set."""
-        raw = self.values.get(tag)
+        raw = self._raw(tag)
         if raw is None:
             return default
-        name = self.values.get(0x00080005, b"").decode("ascii", "replace").replace("\0", "").strip()
+        name = (self._raw(0x00080005) or b"").decode("ascii", "replace").replace("\0", "").strip()
         codec = _CHARACTER_SETS.get(name.split("\\")[0].strip(), "latin-1")
         return raw.decode(codec, "replace").strip("\0 \n\r\t")
 
@@ -78,13 +89,24 @@ class Dataset:
 
     def short(self, tag: int) -> int | None:
         """A 16-bit unsigned value, None if absent."""
-        raw = self.values.get(tag, b"")
-        return int(struct.unpack(self.encoding.order + "H", raw[:2])[0]) if len(raw) >= 2 else None
+        value = self._unpacked(tag, "H")
+        return None if value is None else int(value)
+
+    def long(self, tag: int) -> int | None:
+        """A 32-bit unsigned value, None if absent."""
+        value = self._unpacked(tag, "I")
+        return None if value is None else int(value)
 
     def double(self, tag: int) -> float | None:
         """A 64-bit floating-point value, None if absent."""
-        raw = self.values.get(tag, b"")
-        return float(struct.unpack(self.encoding.order + "d", raw[:8])[0]) if len(raw) >= 8 else None
+        return self._unpacked(tag, "d")
+
+    def _unpacked(self, tag: int, code: str) -> float | None:
+        raw, size = self._raw(tag) or b"", struct.calcsize("<" + code)
+        if len(raw) < size:
+            return None
+        value: float = struct.unpack(self._order + code, raw[:size])[0]
+        return value
 
     def items(self, tag: int) -> list[Dataset]:
         """The items of a sequence; empty if absent.
@@ -92,43 +114,33 @@ class Dataset:
         Raises:
             InputError: the sequence is damaged.
         """
-        raw = self.values.get(tag, b"")
-        found: list[Dataset] = []
-        position = 0
+        if self.content is None or tag not in self.content:
+            return []
         try:
-            while position + 8 <= len(raw):
-                item, length = _item_head(raw, position, self.encoding)
-                position += 8
-                if item == _SEQUENCE_END:
-                    break
-                dataset = Dataset(self.encoding)
-                end = len(raw) if length == UNDEFINED else position + length
-                position, _ = _read_elements(raw, position, end, dataset, depth=1)
-                found.append(dataset)
-        except (_MalformedError, struct.error) as error:
+            with _strict():
+                return [Dataset(item) for item in self.content[tag].value or ()]
+        except Exception as error:  # damaged bytes can make the parser fail in any way
             raise InputError(
                 f"The DICOM sequence {tag:08X} is damaged.", next_step="Export the series again."
             ) from error
-        return found
 
     def first(self, *tags: int) -> Dataset:
         """The first item of nested sequences, an empty dataset if one is absent."""
         dataset = self
         for tag in tags:
             items = dataset.items(tag)
-            dataset = items[0] if items else Dataset(self.encoding)
+            dataset = items[0] if items else Dataset()
         return dataset
 
 
 @dataclass
 class Header(Dataset):
-    """A file's elements, transfer syntax and where its pixels start."""
+    """A file's elements, transfer syntax and what pixels follow them."""
 
     path: Path = Path()
     transfer_syntax: str = ""
     pixels: str = ""  # "integer", "float", "double" or "" for a file without pixels
-    pixel_bytes: tuple[int, int] = (0, 0)  # offset and length in the file; (0, 0) if the file is deflated
-    photometric_offset: int = 0  # of the value of (0028,0004) in the file; 0 if unknown
+    photometric_offset: int = 0  # of the value of (0028,0004) in the file; 0 if the file is deflated
 
 
 def read_header(path: Path) -> Header | None:
@@ -139,21 +151,22 @@ def read_header(path: Path) -> Header | None:
     """
     try:
         with path.open("rb") as file:
-            if file.seek(0, 2) < 140:
-                return None
-            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-                return _parse(data, path)
+            return _parse(file, path)
     except OSError as error:
         raise InputError(f"'{path}' cannot be read: {error.strerror}.", next_step="Check the permissions.") from error
 
 
-def _parse(data: mmap.mmap, path: Path) -> Header | None:
-    has_preamble = data[128:132] == b"DICM"
-    if not has_preamble and data[0:2] not in (b"\x02\x00", b"\x08\x00"):
+def _parse(file: BinaryIO, path: Path) -> Header | None:
+    start = file.read(140)
+    has_preamble = start[128:132] == b"DICM"
+    if len(start) < 140 or not (has_preamble or start[:2] in (b"\x02\x00", b"\x08\x00")):
         return None
+    file.seek(0)
     try:
-        header = _parse_file(data, 132 if has_preamble else 0, path)
-    except (_MalformedError, struct.error, zlib.error) as error:
+        header = _parse_file(file, path)
+    except OSError:
+        raise
+    except Exception as error:  # damaged bytes can make the parser fail in any way
         if not has_preamble:
             return None
         raise InputError(
@@ -164,118 +177,48 @@ def _parse(data: mmap.mmap, path: Path) -> Header | None:
     return header
 
 
-def _parse_file(data: mmap.mmap, start: int, path: Path) -> Header:
-    meta = Dataset(Encoding(explicit=True, little=True))
-    start, _ = _read_elements(data, start, len(data), meta, depth=0, group=0x0002)
-    syntax = meta.text(0x00020010)
-    header = Header(Encoding(explicit=True, little=True), path=path, transfer_syntax=syntax)
-    if not syntax:  # without meta information the standard says implicit little endian; look instead
-        header.encoding = Encoding(explicit=data[start + 4 : start + 6].isalpha(), little=True)
-    elif syntax == _IMPLICIT:
-        header.encoding = Encoding(explicit=False, little=True)
-    elif syntax == _BIG:
-        header.encoding = Encoding(explicit=True, little=False)
-    if syntax == _DEFLATED:
-        inflated = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data[start:])
-        _, stop = _read_elements(inflated, 0, len(inflated), header, depth=0)
-    else:
-        _, stop = _read_elements(data, start, len(data), header, depth=0)
-    if stop is None:
-        return header
-    header.pixels = PIXELS[stop.tag]
-    if syntax != _DEFLATED:
-        header.photometric_offset = stop.photometric
-        rest = len(data) - stop.start
-        header.pixel_bytes = (stop.start, rest if stop.length == UNDEFINED else stop.length)
-        if header.pixel_bytes[1] > rest:
+def _parse_file(file: BinaryIO, path: Path) -> Header:
+    from pydicom.filereader import read_partial
+
+    stop: list[tuple[int, int]] = []  # tag and, with the head, length of the element with the pixels
+
+    def at_pixels(tag: int, vr: str | None, length: int) -> bool:
+        if tag in PIXELS:
+            stop[:] = [(int(tag), length if length == UNDEFINED else length + (8 if vr is None else 12))]
+            return True
+        return False
+
+    with _strict():
+        content = read_partial(file, stop_when=at_pixels, specific_tags=TAGS, force=True)
+        if _cut_off(content.file_meta) or _cut_off(content):
             raise _MalformedError
+        syntax = str(content.file_meta.get("TransferSyntaxUID", "")).strip("\0 ")
+    header = Header(content, path=path, transfer_syntax=syntax, pixels=PIXELS[stop[0][0]] if stop else "")
+    if syntax == _DEFLATED:
+        return header
+    if 0x00280004 in content:
+        header.photometric_offset = getattr(content.get_item(0x00280004), "value_tell", 0)
+    end = file.tell()  # at the head of the element with the pixels
+    if stop and stop[0][1] != UNDEFINED:
+        end += stop[0][1]
+    if end > os.fstat(file.fileno()).st_size:
+        raise _MalformedError
     return header
 
 
-class _Stop(NamedTuple):
-    """The pixel data element that ends a header."""
-
-    tag: int
-    start: int
-    length: int
-    photometric: int
-
-
-Buffer = bytes | mmap.mmap
+def _cut_off(content: pydicom.Dataset) -> bool:
+    """True if the value of an element is shorter than its length says."""
+    for tag in content.keys():  # noqa: SIM118  # iterating over the dataset decodes every element
+        element = content.get_item(tag)
+        if isinstance(element.value, bytes) and len(element.value) < getattr(element, "length", 0) != UNDEFINED:
+            return True
+    return False
 
 
-def _read_elements(
-    data: Buffer, position: int, end: int, into: Dataset, *, depth: int, group: int | None = None
-) -> tuple[int, _Stop | None]:
-    """Read elements until ``end``, an item delimiter, the pixels or (if given) the end of ``group``."""
-    if depth > _MAX_DEPTH:
-        raise _MalformedError
-    photometric = 0
-    while position + 8 <= end:
-        if group is not None and int.from_bytes(data[position : position + 2], "little") != group:
-            return position, None
-        tag, vr, length, start = _element_head(data, position, into.encoding)
-        if tag in (_ITEM_END, _SEQUENCE_END):
-            return position + 8, None
-        if tag in PIXELS and depth == 0:
-            return position, _Stop(tag, start, length, photometric)
-        if length == UNDEFINED:
-            stop = _skip_items(data, start, end, _inner(into.encoding, vr), depth + 1)
-        else:
-            stop = start + length
-        if stop > end:
-            raise _MalformedError
-        if tag == 0x00280004:
-            photometric = start
-        if stop - start <= (_MAX_SEQUENCE if vr in (b"SQ", b"UN", b"") else _MAX_PLAIN):
-            into.values[tag] = bytes(data[start:stop])
-        position = stop
-    return position, None
-
-
-def _inner(encoding: Encoding, vr: bytes) -> Encoding:
-    """A sequence of unknown VR is stored implicit little endian (PS3.5 6.2.2)."""
-    return Encoding(explicit=False, little=True) if vr == b"UN" else encoding
-
-
-def _element_head(data: Buffer, position: int, encoding: Encoding) -> tuple[int, bytes, int, int]:
-    """Tag, VR (empty if implicit), length and the offset of the value."""
-    group, element = struct.unpack(encoding.order + "HH", data[position : position + 4])
-    tag = group << 16 | element
-    if not encoding.explicit or group == 0xFFFE:
-        return (
-            tag,
-            b"",
-            struct.unpack(encoding.order + "I", data[position + 4 : position + 8])[0],
-            position + 8,
-        )
-    vr = bytes(data[position + 4 : position + 6])
-    if not (vr.isalpha() and vr.isupper()):
-        raise _MalformedError
-    if vr in _LONG_VR:
-        length = struct.unpack(encoding.order + "I", data[position + 8 : position + 12])[0]
-        return tag, vr, length, position + 12
-    return tag, vr, struct.unpack(encoding.order + "H", data[position + 6 : position + 8])[0], position + 8
-
-
-def _item_head(data: Buffer, position: int, encoding: Encoding) -> tuple[int, int]:
-    """Tag and length of an item or delimiter."""
-    group, element, length = struct.unpack(encoding.order + "HHI", data[position : position + 8])
-    tag = group << 16 | element
-    if tag not in (_ITEM, _SEQUENCE_END):
-        raise _MalformedError
-    return tag, length
-
-
-def _skip_items(data: Buffer, position: int, end: int, encoding: Encoding, depth: int) -> int:
-    """Offset behind the delimiter of a sequence of undefined length."""
-    while position + 8 <= end:
-        tag, length = _item_head(data, position, encoding)
-        position += 8
-        if tag == _SEQUENCE_END:
-            return position
-        if length == UNDEFINED:
-            position, _ = _read_elements(data, position, end, Dataset(encoding), depth=depth)
-        else:
-            position += length
-    raise _MalformedError
+@contextmanager
+def _strict() -> Iterator[None]:
+    """pydicom warns of elements that end with the file and leaves them out; this makes an error of it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.filterwarnings("error", message=".* in file ")
+        yield

@@ -63,10 +63,7 @@ def frames_of(header: Header) -> list[Frame]:
         raise InputError(f"The DICOM file '{header.path}' claims to hold {count} frames.", next_step="Export it again.")
     shared = header.first(0x52009229)
     own = header.items(0x52009230)
-    return [
-        _frame(header, index, shared, own[index] if index < len(own) else Dataset(header.encoding))
-        for index in range(count)
-    ]
+    return [_frame(header, index, shared, own[index] if index < len(own) else Dataset()) for index in range(count)]
 
 
 def _frame(header: Header, index: int, shared: Dataset, own: Dataset) -> Frame:
@@ -87,7 +84,7 @@ def _frame(header: Header, index: int, shared: Dataset, own: Dataset) -> Frame:
         header.number(0x00200100) or 0.0,
         echo.double(0x00189082) or header.number(0x00180081) or 0.0,
         header.number(0x00200013) or 0.0,
-        float(int.from_bytes(content.values.get(0x00209128, b""), "little" if header.encoding.little else "big")),
+        float(content.long(0x00209128) or 0),
         float(index),
     )
     return Frame(

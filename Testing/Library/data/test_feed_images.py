@@ -192,7 +192,7 @@ def test_what_does_not_fit_together_is_refused(folder: Path) -> None:
         with pytest.raises(InputError) as caught:
             Feed(data, recipe, **{"seed": 0, **fields})
         assert sentence in str(caught.value)
-    with pytest.raises(ModelError, match="Unknown normaliser kind"):
+    with pytest.raises(ModelError, match="Unknown normalizer kind"):
         Feed(data, setup(2, (32, 32), normalisers={"target": {"kind": "wndow"}}), seed=0)
     with pytest.raises(InputError, match="is unconditional, and 'the recipe' needs paired"):
         Feed(listed(folder, "unconditional"), flat, seed=0, needs="paired")

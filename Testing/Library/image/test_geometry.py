@@ -316,13 +316,13 @@ def test_box_around_a_mask():
 def test_impossible_wishes_are_refused(oblique_volume):
     empty = Volume(np.empty((0, 4, 4)), np.eye(4))
     for volume, wish, words in (
-        (oblique_volume, {"orientation": "LPX"}, "no orientation"),
-        (oblique_volume, {"orientation": "LRS"}, "no orientation"),
+        (oblique_volume, {"orientation": "LPX"}, "not an orientation"),
+        (oblique_volume, {"orientation": "LRS"}, "not an orientation"),
         (oblique_volume, {"spacing": (1.0, 1.0)}, "three positive"),
         (oblique_volume, {"spacing": (1.0, 0.0, 1.0)}, "three positive"),
         (oblique_volume, {"spacing": (np.nan, 1.0, 1.0)}, "three positive"),
         (oblique_volume, {"spacing": (1e-4, 1e-4, 1e-4)}, "voxels"),
-        (oblique_volume, {"interpolation": "sinc"}, "no interpolation"),
+        (oblique_volume, {"interpolation": "sinc"}, "not an interpolation"),
         (empty, {}, "no voxels"),
     ):
         with pytest.raises(InputError, match=words):

@@ -149,10 +149,10 @@ def test_normalisers_are_frozen_and_never_change_their_input(rng):
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        ({"kind": "magic"}, "Unknown normaliser"),
-        ({}, "Unknown normaliser"),
-        ({"kind": ["window"]}, "Unknown normaliser"),
-        ("window", "Unknown normaliser"),
+        ({"kind": "magic"}, "Unknown normalizer"),
+        ({}, "Unknown normalizer"),
+        ({"kind": ["window"]}, "Unknown normalizer"),
+        ("window", "Unknown normalizer"),
         ({"kind": "window", "low": 5, "high": 5}, "above low"),
         ({"kind": "window", "low": "0"}, "finite number"),
         ({"kind": "window", "low": True}, "finite number"),

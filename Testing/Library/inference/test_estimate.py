@@ -71,9 +71,9 @@ def test_time_follows_the_voxels_that_are_computed(card: Card, folder: Path) -> 
     finer = estimate_run(card, grid(32, mm=4.0), folder=folder)  # 128 voxels of 1 mm for the model
     assert finer.tiles == 27  # of 64 voxels with a quarter in common, for each axis three
     assert finer.seconds == pytest.approx(2.0 + 8.0 * 27)
-    done(card, grid(32, mm=4.0), folder, seconds=57.0)  # faster than that: the line is bent
+    done(card, grid(32, mm=4.0), folder, seconds=2.0 + 4.0 * 27)  # twice as fast for each voxel
     between = estimate_run(card, grid(64), folder=folder)
-    assert between.seconds == pytest.approx(10.0)
+    assert between.seconds == pytest.approx(2.0 + 6.0)
     assert between.runs == 2
 
 

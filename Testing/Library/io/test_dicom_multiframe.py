@@ -129,3 +129,11 @@ def test_real_float_map_is_refused(shared_data):
     assert "floating-point pixels" in str(
         refusal(read_volume, shared_data / "geometry" / "pydicom_parametric_map_float.dcm")
     )
+
+
+@pytest.mark.parametrize("name", ["pydicom_vlut_04.dcm", "pydicom_emri_small_big_endian.dcm", "pydicom_SC_rgb.dcm"])
+def test_a_real_file_cut_off_within_a_value_is_refused(shared_data, tmp_path, name):
+    whole = (shared_data / "geometry" / name).read_bytes()
+    for length in (len(whole) - 1, len(whole) - 3, len(whole) // 2):
+        (tmp_path / name).write_bytes(whole[:length])
+        assert "cut off or damaged" in str(refusal(read_volume, tmp_path / name))

@@ -317,11 +317,11 @@ def test_model_folder_holds_the_averaged_weights(labels, tmp_path, monkeypatch, 
         averaged(tmp_path / "none")
 
 
-def test_hours_leave_pauses_out(tmp_path):
+def test_hours_do_not_count_pauses(tmp_path):
     times = [0.0, 100.0, 200.0, 86_600.0, 86_700.0]
     lines = [json.dumps({"step": n, "time": time}) for n, time in enumerate(times)]
     (tmp_path / "log.jsonl").write_text("\n".join([*lines, json.dumps({"step": 5, "event": "x", "message": "y"})]))
-    assert bundle.hours([tmp_path, tmp_path]) == pytest.approx(600 / 3600)
+    assert bundle.hours([tmp_path, tmp_path]) == pytest.approx(1000 / 3600)
 
 
 def test_second_cycle_is_cut_short_by_a_line_to_zero():

@@ -168,13 +168,18 @@ def _plain(value: Any) -> Any:
 
 
 def hours(runs: Sequence[Path]) -> float:
-    """Time between the rows of the runs' logs; a gap of more than ten times the median is a pause and left out."""
+    """Time that the runs took, by the rows of their logs.
+
+    A gap of more than ten times the median is a pause; it counts as the median does, and so does the time before the
+    first row.
+    """
     spent = 0.0
     for run in runs:
         rows = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
         gaps = np.diff([row["time"] for row in rows if "time" in row])
         if len(gaps):
-            spent += float(gaps[gaps <= 10 * np.median(gaps)].sum())
+            usual = float(np.median(gaps))
+            spent += usual + float(np.where(gaps > 10 * usual, usual, gaps).sum())
     return spent / 3600
 
 

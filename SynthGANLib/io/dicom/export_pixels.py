@@ -1,21 +1,21 @@
 """From physical values to the integers of a DICOM series, and the word SYNTHETIC drawn into them.
 
 A classic (single-frame) CT, MR or PET image stores 16-bit integers; value = slope * stored + intercept, with one
-slope and intercept for the whole series (DICOM PS3.3 C.11.1, C.8.9.4.1.5). `note` states the loss of precision.
+slope and intercept for the whole series (DICOM PS3.3 C.11.1, C.8.9.4.1.5). What that loses is said in `note`.
 """
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-from SynthGANPanel.failure import SynthesisError
-from SynthGANPanel.i18n import _
+from SynthGANLib.errors import InputError
+from SynthGANLib.image.grid import Array
 
-if TYPE_CHECKING:
-    from SynthGANLib.image.grid import Array
+Flags = NDArray[np.bool_]
 
 CT_INTERCEPT = -1024.0
 TEXT = "SYNTHETIC"
@@ -32,17 +32,20 @@ LETTERS = {
 }
 
 
+@dataclass
 class Extent:
-    """The range of the values of a series, collected slice by slice.
+    """What is known of the values of a series, slice by slice.
 
-    :ivar low: smallest value
-    :ivar high: largest value
-    :ivar whole: whether all of them are whole numbers
-    :ivar finite: whether all of them are numbers
+    Attributes:
+        low, high: smallest and largest value.
+        whole: whether all of them are whole numbers.
+        finite: whether all of them are numbers.
     """
 
-    def __init__(self) -> None:
-        self.low, self.high, self.whole, self.finite = math.inf, -math.inf, True, True
+    low: float = math.inf
+    high: float = -math.inf
+    whole: bool = True
+    finite: bool = True
 
     def add(self, plane: Array) -> None:
         """Take in one slice, (y, x) or (y, x, 3)."""
@@ -55,14 +58,15 @@ class Extent:
 class Stored:
     """How a series stores its values.
 
-    :ivar slope: value of one step
-    :ivar intercept: value of the stored 0
-    :ivar dtype: "<i2", "<u2" or "u1" (colors)
-    :ivar note: what is lost, one sentence; "" if nothing is
+    Attributes:
+        slope: value of one step. intercept: value of the stored 0.
+        dtype: "<i2", "<u2" or "u1" (colors).
+        note: what is lost, one sentence; "" if nothing is.
     """
 
-    def __init__(self, slope: float, intercept: float, dtype: Any, note: str = "") -> None:
-        self.slope, self.intercept, self.dtype, self.note = slope, intercept, np.dtype(dtype), note
+    def __init__(self, slope: float, intercept: float, dtype: str, note: str = "") -> None:
+        self.slope, self.intercept, self.note = slope, intercept, note
+        self.dtype = np.dtype(dtype)
 
     @property
     def identity(self) -> bool:
@@ -73,20 +77,24 @@ class Stored:
         """The integers to store for a slice of values, of the same shape."""
         if self.identity and plane.dtype.kind in "iub":
             return plane.astype(self.dtype)
-        return np.rint((plane.astype(np.float64) - self.intercept) / self.slope).astype(self.dtype)
+        steps: Array = np.rint((plane.astype(np.float64) - self.intercept) / self.slope)
+        return steps.astype(self.dtype)
 
 
-def storedFor(modality: str, extent: Extent, name: str) -> Stored:
+def stored_for(modality: str, extent: Extent, name: str) -> Stored:
     """How the values of a series are stored.
 
-    :param modality: "CT", "MR", "PT" or "RGB"
-    :param name: the volume's name, for the message
-    :raises SynthesisError: if there are values that cannot be stored
+    Args:
+        modality: "CT", "MR", "PT" or "RGB".
+        extent: of all values. name: the volume's name, for the message.
+
+    Raises:
+        InputError: there are values that cannot be stored.
     """
     if not extent.finite:
-        raise SynthesisError(
-            _("'{name}' holds values that are not finite (NaN or infinite).").format(name=name),
-            _("Synthesize the volume again or repair it before exporting."),
+        raise InputError(
+            f"'{name}' holds values that are not finite (NaN or infinite).",
+            next_step="Synthesize the volume again or repair it before exporting.",
         )
     return {"CT": _hounsfield, "MR": _signal, "PT": _activity, "RGB": _colors}[modality](extent, name)
 
@@ -96,18 +104,17 @@ def _hounsfield(extent: Extent, name: str) -> Stored:
     limits = np.iinfo(np.int16)
     low, high = limits.min + CT_INTERCEPT, limits.max + CT_INTERCEPT
     if extent.low < low - 0.5 or extent.high > high + 0.5:
-        raise SynthesisError(
-            _("The values of '{name}' reach from {low:.0f} to {high:.0f} HU, more than a CT image can store.").format(
-                name=name, low=extent.low, high=extent.high
-            ),
-            _("Limit them to the range of -1024 to 3071 HU before exporting."),
+        raise InputError(
+            f"The values of '{name}' reach from {extent.low:.0f} to {extent.high:.0f} HU, "
+            "more than a CT image can store.",
+            next_step="Limit them to the range of -1024 to 3071 HU before exporting.",
         )
-    note = "" if extent.whole else _("Values are rounded to whole HU.")
+    note = "" if extent.whole else "Values are rounded to whole HU."
     return Stored(1.0, CT_INTERCEPT, "<i2", note)
 
 
 def _signal(extent: Extent, name: str) -> Stored:
-    """MR: whole numbers as they are; other values by a slope, which the MR Image module itself does not define."""
+    """MR: whole numbers as they are; other values by a slope, of which the MR Image module itself knows nothing."""
     limits = np.iinfo(np.int16 if extent.low < 0 else np.uint16)
     if extent.whole and limits.min <= extent.low and extent.high <= limits.max:
         return Stored(1.0, 0.0, "<i2" if extent.low < 0 else "<u2")
@@ -124,22 +131,23 @@ def _scaled(extent: Extent) -> Stored:
     largest = max(abs(extent.low), abs(extent.high))
     # Nine digits, which a decimal string of 16 characters holds exactly, so that what is read is what was divided by.
     slope = float(f"{largest / np.iinfo(dtype).max:.8e}") if largest > 0 else 1.0
-    return Stored(slope, 0.0, dtype, _("Values are rounded to steps of {step:.3g} (16 bits).").format(step=slope))
+    return Stored(slope, 0.0, dtype, f"Values are rounded to steps of {slope:.3g} (16 bits).")
 
 
 def _colors(extent: Extent, name: str) -> Stored:
     if not extent.whole or extent.low < 0 or extent.high > 255:
-        raise SynthesisError(
-            _("The colors of '{name}' are not whole numbers from 0 to 255.").format(name=name),
-            _("Convert the volume to 8 bits a color before exporting."),
+        raise InputError(
+            f"The colors of '{name}' are not whole numbers from 0 to 255.",
+            next_step="Convert the volume to 8 bits a color before exporting.",
         )
     return Stored(1.0, 0.0, "u1")
 
 
-def textMask(rows: int, columns: int) -> tuple[Array, Array]:
+def text_mask(rows: int, columns: int) -> tuple[Flags, Flags]:
     """Where the word is and where the box around it, as two boolean arrays (y, x) in the upper left corner.
 
-    :raises SynthesisError: if the slice is too small for the word
+    Raises:
+        InputError: the slice is too small for the word.
     """
     letters = [np.array([[dot == "#" for dot in row] for row in LETTERS[letter]]) for letter in TEXT]
     word = np.hstack([np.pad(letter, ((1, 1), (1, 0))) for letter in letters])
@@ -147,19 +155,17 @@ def textMask(rows: int, columns: int) -> tuple[Array, Array]:
     size = max(1, min(columns // (4 * word.shape[1]), rows // (8 * word.shape[0])))
     word = np.kron(word, np.ones((size, size), bool))
     if word.shape[0] > rows or word.shape[1] > columns:
-        raise SynthesisError(
-            _("Slices of {columns} x {rows} voxels are too small for the word {text}.").format(
-                columns=columns, rows=rows, text=TEXT
-            ),
-            _("Switch off the option to draw it into the image."),
+        raise InputError(
+            f"Slices of {columns} x {rows} voxels are too small for the word {TEXT}.",
+            next_step="Switch off the option to draw it into the image.",
         )
-    letterMask, boxMask = np.zeros((rows, columns), bool), np.zeros((rows, columns), bool)
-    letterMask[: word.shape[0], : word.shape[1]] = word
-    boxMask[: word.shape[0], : word.shape[1]] = True
-    return letterMask, boxMask
+    letter_mask, box_mask = np.zeros((rows, columns), bool), np.zeros((rows, columns), bool)
+    letter_mask[: word.shape[0], : word.shape[1]] = word
+    box_mask[: word.shape[0], : word.shape[1]] = True
+    return letter_mask, box_mask
 
 
-def burnIn(stored: Array, masks: tuple[Array, Array], low: int, high: int) -> None:
+def burn_in(stored: Array, masks: tuple[Flags, Flags], low: int, high: int) -> None:
     """Draw the word in the largest value on a box of the smallest, into stored integers (y, x[, 3]); in place."""
     letters, box = masks
     stored[box] = low

@@ -1,6 +1,6 @@
 """The attributes of a derived DICOM series, module by module of DICOM PS3.3.
 
-`series` makes what all images share, `image` what is one image's own. This module does not access the scene.
+`series` makes what all images share, `image` what is one image's own.
 """
 
 from __future__ import annotations
@@ -8,20 +8,16 @@ from __future__ import annotations
 import datetime
 import warnings
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
 
-from SynthGANPanel.export import dicomKinds
-from SynthGANPanel.export.dicomKinds import code, decimal, emptyDataset
+from SynthGANLib.image.grid import Affine, Array, Shape
+from SynthGANLib.io.dicom.export_kinds import Description, code, complete, decimal, empty_dataset, orientation
+from SynthGANLib.io.dicom.export_pixels import Stored
 
 if TYPE_CHECKING:
     from pydicom.dataelem import DataElement
     from pydicom.dataset import Dataset
-
-    from SynthGANLib.image.grid import Array
-    from SynthGANPanel.export.dicomPixels import Stored
-    from SynthGANPanel.export.dicomSource import SourceImage, SourceSeries
-    from SynthGANPanel.export.record import Place
 
 SOP_CLASSES = {
     "CT": "1.2.840.10008.5.1.4.1.1.2",
@@ -29,6 +25,7 @@ SOP_CLASSES = {
     "PT": "1.2.840.10008.5.1.4.1.1.128",
     "RGB": "1.2.840.10008.5.1.4.1.1.7",  # Secondary Capture
 }
+NewUid = Callable[[], str]
 SYNTHETIC = "SYNTHETIC"
 MANUFACTURER = "SynthGAN"
 SERIES_OFFSET = 1000
@@ -58,129 +55,157 @@ REQUIRED = ("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "Study
 """Type 2: present, empty where nothing is known."""
 
 
-@dataclass
-class Description:
-    """The description of the series.
+@dataclass(frozen=True)
+class SourceImage:
+    """One image of the source series.
 
-    :ivar modality: "CT", "MR", "PT" or "RGB"
-    :ivar unit: the library's unit of the values
-    :ivar model: the model's id
-    :ivar version: the model's version
-    :ivar software: name and version of this program
-    :ivar derivation: how the images were made, in sentences
-    :ivar window: (window, level) to show them with, None for colors
-    :ivar burnedIn: whether a word was drawn into them
-    :ivar slices: number of images
-    :ivar patient: name, id and study description for a series without a DICOM source
+    Attributes:
+        sop_class, sop_instance: UIDs.
+        frame: frame number from 1, None for a file of one image.
+        corners: LPS mm of its four corner voxels, (4, 3); None if the header has no place.
+        normal: unit vector across the image; None if the header has no place.
     """
 
-    modality: str
-    unit: str
-    model: str
-    version: str
-    software: str
-    derivation: str
-    window: tuple[float, float] | None
-    burnedIn: bool
-    slices: int
-    patient: dict[str, str] = field(default_factory=dict)
+    sop_class: str
+    sop_instance: str
+    frame: int | None
+    corners: Affine | None
+    normal: Affine | None
+
+
+class Source(Protocol):
+    """The series that a result was computed from."""
+
+    @property
+    def header(self) -> Dataset:
+        """Of the first file."""
+
+    @property
+    def images(self) -> Sequence[SourceImage]:
+        """All of them."""
+
+    def touching(self, corners: Affine) -> list[SourceImage]:
+        """The images that a slice with these corners, (4, 3) in LPS mm, meets."""
+
+    def thickness(self, across: Affine) -> float | None:
+        """Slice thickness in mm if `across`, (3,), is the direction in which the slices are stacked."""
+
+
+class Place(Protocol):
+    """Where a volume lies."""
+
+    @property
+    def affine(self) -> Affine:
+        """4x4, from voxel indices (i, j, k) to LPS mm."""
+
+    @property
+    def moved(self) -> bool:
+        """Whether a transform took part."""
+
+    @property
+    def spacing(self) -> Affine:
+        """Distances in mm of neighboring voxels along i, j, k."""
+
+    def corners(self, shape: Shape, index: int) -> Affine:
+        """The four corner voxels of slice `index`, (4, 3) in LPS mm."""
 
 
 @dataclass(frozen=True)
 class Layout:
     """Where the images of the series lie and what they came from.
 
-    :ivar place: the :class:`exportRecord.Place` that is exported
-    :ivar own: the :class:`exportRecord.Place` of the volume before any transform
-    :ivar shape: (z, y, x)
-    :ivar source: the :class:`dicomSource.SourceSeries`, None for a source without DICOM
-    :ivar onSource: whether the volume, before any transform, lies on the images of its source
+    Attributes:
+        place: what is exported. own: the place of the volume before any transform.
+        shape: (z, y, x).
+        source: the series that it was computed from, None for a source without DICOM.
+        on_source: whether the volume, before any transform, lies on the images of its source.
     """
 
     place: Place
     own: Place
-    shape: Sequence[int]
-    source: SourceSeries | None = None
-    onSource: bool = False
+    shape: Shape
+    source: Source | None = None
+    on_source: bool = False
 
     @property
-    def sameFrame(self) -> bool:
+    def same_frame(self) -> bool:
         """Whether what is exported has the source's coordinates."""
-        return self.onSource and not self.place.moved
+        return self.on_source and not self.place.moved
 
     @property
     def thickness(self) -> float:
         """Slice thickness in mm: the source's where the slices are the same, else their distance."""
-        known = self.source.thickness(self.own.affine[:3, 2]) if self.source is not None and self.onSource else None
-        return known or self.place.spacing[2]
+        on_source = self.source if self.on_source else None
+        thickness = on_source.thickness(self.own.affine[:3, 2]) if on_source is not None else None
+        return thickness or float(self.place.spacing[2])
 
-    def imagesFor(self, index: int) -> Sequence[SourceImage]:
-        """The images of the source that a slice came from; all where that is unknown."""
+    def images_for(self, index: int) -> Sequence[SourceImage]:
+        """The images of the source that a slice came from; all where that cannot be told."""
         if self.source is None:
             return []
-        return self.source.touching(self.own.corners(self.shape, index)) if self.onSource else self.source.images
+        return self.source.touching(self.own.corners(self.shape, index)) if self.on_source else self.source.images
 
 
 def series(
-    description: Description, stored: Stored, layout: Layout, newUid: Callable[[], str], now: datetime.datetime
+    description: Description, stored: Stored, layout: Layout, new_uid: NewUid, now: datetime.datetime
 ) -> Dataset:
     """The attributes that all images of the series share, as a pydicom Dataset.
 
-    :param stored: a :class:`dicomPixels.Stored`
-    :param layout: a :class:`Layout`
-    :param newUid: function that returns a new UID at every call
-    :param now: time of writing
+    Args:
+        description: what the series says of itself. stored: how its values are stored. layout: where it lies.
+        new_uid: returns a new UID at every call. now: time of writing.
     """
     source = layout.source.header if layout.source is not None else None
-    dataset = emptyDataset()
+    dataset = empty_dataset()
     dataset.SpecificCharacterSet = "ISO_IR 192"
     dataset.SOPClassUID = SOP_CLASSES[description.modality]
     if source is not None:
-        takeOver(dataset, source, PATIENT + STUDY + BODY + (PLACE if layout.sameFrame else ()))
-        _completeDeidentification(dataset)
+        take_over(dataset, source, PATIENT + STUDY + BODY + (PLACE if layout.same_frame else ()))
+        _complete_deidentification(dataset)
     else:
-        _newStudy(dataset, description.patient, newUid, now)
+        _new_study(dataset, description.patient, new_uid, now)
     for keyword in REQUIRED:
         if keyword not in dataset:
             setattr(dataset, keyword, None)
     for keyword in ("StudyInstanceUID", "FrameOfReferenceUID"):
         if not dataset.get(keyword):
-            setattr(dataset, keyword, newUid())
+            setattr(dataset, keyword, new_uid())
     if not dataset.get("BodyPartExamined") and "Laterality" not in dataset:
         dataset.Laterality = None  # it may be a paired one
-    _series(dataset, description, source, newUid, now)
+    _series(dataset, description, source, new_uid, now)
     _equipment(dataset, description, source, now)
     _values(dataset, description, stored, source)
-    dicomKinds.complete(dataset, description, stored)
+    complete(dataset, description, stored)
     return dataset
 
 
-def image(shared: Dataset, layout: Layout, index: int, number: int, newUid: Callable[[], str]) -> Dataset:
+def image(shared: Dataset, layout: Layout, index: int, number: int, new_uid: NewUid) -> Dataset:
     """The attributes of one image without its pixels: the shared ones and its own.
 
-    :param layout: a :class:`Layout`
-    :param index: slice
-    :param number: instance number, from 1
+    Args:
+        shared: of the series. layout: where it lies.
+        index: slice. number: instance number, from 1.
+        new_uid: returns a new UID at every call.
     """
-    dataset = emptyDataset()
+    dataset = empty_dataset()
     dataset.update(shared)
-    dataset.SOPInstanceUID = newUid()
+    dataset.SOPInstanceUID = new_uid()
     dataset.InstanceNumber = number
     i, j, k = layout.place.spacing
     directions = layout.place.affine[:3, :2] / (i, j)
     if dataset.SOPClassUID == SOP_CLASSES["PT"]:
         dataset.ImageIndex = number
     if dataset.SOPClassUID == SOP_CLASSES["RGB"]:
-        dataset.PatientOrientation = dicomKinds.orientation(directions)
+        dataset.PatientOrientation = orientation(directions)
     dataset.ImagePositionPatient = [decimal(value) for value in layout.place.corners(layout.shape, index)[0]]
     dataset.ImageOrientationPatient = [decimal(value) for value in directions.T.ravel()]  # row, then column
     dataset.PixelSpacing = [decimal(j), decimal(i)]  # between rows, between columns
     dataset.SliceThickness, dataset.SpacingBetweenSlices = decimal(layout.thickness), decimal(k)
     dataset.Rows, dataset.Columns = layout.shape[1], layout.shape[2]
-    images = layout.imagesFor(index)
-    if layout.source is not None and images:
-        dataset.SourceImageSequence = [_sourceImage(each, layout.sameFrame) for each in images]
-        dataset.ReferencedSeriesSequence = [_referencedSeries(images, layout.source.header.SeriesInstanceUID)]
+    images = layout.images_for(index)
+    if images and layout.source is not None:
+        dataset.SourceImageSequence = [_source_image(each, layout.same_frame) for each in images]
+        dataset.ReferencedSeriesSequence = [_referenced_series(images, layout.source.header.SeriesInstanceUID)]
     return dataset
 
 
@@ -199,16 +224,16 @@ def write(dataset: Dataset, pixels: Array) -> bytes:
     return buffer.getvalue()
 
 
-def takeOver(dataset: Dataset, source: Dataset, keywords: Iterable[str]) -> None:
+def take_over(dataset: Dataset, source: Dataset, keywords: Iterable[str]) -> None:
     """Copy attributes that the source has, text as text, so that it is written in the new character set."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # an invalid value of the source is copied unchanged
+        warnings.simplefilter("ignore")  # an odd value of the source stays what it is
         for keyword in keywords:
             if keyword in source:
                 dataset.add(_copied(source[keyword]))
 
 
-def seriesDescription(description: Description) -> str:
+def series_description(description: Description) -> str:
     """`SYNTHETIC CT head-mr-ct 0.2.0`, at most 64 characters."""
     modality = {"PT": "PET", "RGB": "color"}.get(description.modality, description.modality)
     return f"{SYNTHETIC} {modality} {description.model} {description.version}"[: LONGEST["LO"]].strip()
@@ -220,7 +245,7 @@ def _copied(element: DataElement) -> DataElement:
     if element.VR == "SQ":
         items = []
         for item in element.value:
-            items.append(emptyDataset())
+            items.append(empty_dataset())
             for part in item:
                 items[-1].add(_copied(part))
         return DataElement(element.tag, "SQ", items)
@@ -230,8 +255,8 @@ def _copied(element: DataElement) -> DataElement:
     return DataElement(element.tag, element.VR, value)
 
 
-def _completeDeidentification(dataset: Dataset) -> None:
-    """A removed identity requires the method, which some sources lack."""
+def _complete_deidentification(dataset: Dataset) -> None:
+    """An identity that was removed has to name the method, which not every source does."""
     for keyword in ("DeidentificationMethod", "DeidentificationMethodCodeSequence"):
         if keyword in dataset and not dataset.get(keyword):
             del dataset[keyword]
@@ -241,8 +266,8 @@ def _completeDeidentification(dataset: Dataset) -> None:
         dataset.DeidentificationMethod = "Not stated by the source"
 
 
-def _newStudy(dataset: Dataset, patient: dict[str, str], newUid: Callable[[], str], now: datetime.datetime) -> None:
-    dataset.StudyInstanceUID = newUid()
+def _new_study(dataset: Dataset, patient: dict[str, str], new_uid: NewUid, now: datetime.datetime) -> None:
+    dataset.StudyInstanceUID = new_uid()
     dataset.PatientName = patient.get("name") or "Anonymous"
     # Never one id for all: a database would take everything without an id for one patient.
     dataset.PatientID = patient.get("id") or "SYNTHGAN-" + dataset.StudyInstanceUID[-12:].strip(".")
@@ -252,23 +277,19 @@ def _newStudy(dataset: Dataset, patient: dict[str, str], newUid: Callable[[], st
 
 
 def _series(
-    dataset: Dataset,
-    description: Description,
-    source: Dataset | None,
-    newUid: Callable[[], str],
-    now: datetime.datetime,
+    dataset: Dataset, description: Description, source: Dataset | None, new_uid: NewUid, now: datetime.datetime
 ) -> None:
     number = source.get("SeriesNumber") if source is not None else None
-    dataset.SeriesInstanceUID = newUid()
+    dataset.SeriesInstanceUID = new_uid()
     dataset.SeriesNumber = (int(number) if number else 0) + SERIES_OFFSET
-    dataset.SeriesDescription = seriesDescription(description)
+    dataset.SeriesDescription = series_description(description)
     dataset.SeriesDate = dataset.ContentDate = dataset.InstanceCreationDate = now.strftime("%Y%m%d")
     dataset.SeriesTime = dataset.ContentTime = dataset.InstanceCreationTime = now.strftime("%H%M%S")
     dataset.Modality = {"RGB": "OT"}.get(description.modality, description.modality)
     if "PatientPosition" not in dataset:
         dataset.PatientPosition = None
     if source is not None:
-        takeOver(dataset, source, ("AcquisitionDate", "AcquisitionTime"))
+        take_over(dataset, source, ("AcquisitionDate", "AcquisitionTime"))
 
 
 def _equipment(dataset: Dataset, description: Description, source: Dataset | None, now: datetime.datetime) -> None:
@@ -276,7 +297,7 @@ def _equipment(dataset: Dataset, description: Description, source: Dataset | Non
     dataset.Manufacturer = MANUFACTURER
     dataset.ManufacturerModelName = description.model[: LONGEST["LO"]]
     dataset.SoftwareVersions = [description.software, f"{description.model} {description.version}"[: LONGEST["LO"]]]
-    own = emptyDataset()
+    own = empty_dataset()
     own.PurposeOfReferenceCodeSequence = [code("109100", "DCM", "Synthesizing Equipment")]
     own.Manufacturer, own.ManufacturerModelName = dataset.Manufacturer, dataset.ManufacturerModelName
     own.SoftwareVersions = dataset.SoftwareVersions
@@ -284,8 +305,8 @@ def _equipment(dataset: Dataset, description: Description, source: Dataset | Non
     own.ContributionDescription = description.derivation[: LONGEST["ST"]]
     contributors = [own]
     if source is not None and source.get("Manufacturer"):
-        scanner = emptyDataset()
-        takeOver(scanner, source, [each for each in EQUIPMENT if source.get(each)])
+        scanner = empty_dataset()
+        take_over(scanner, source, [each for each in EQUIPMENT if source.get(each)])
         scanner.PurposeOfReferenceCodeSequence = [code("109101", "DCM", "Acquisition Equipment")]
         contributors.insert(0, scanner)
     dataset.ContributingEquipmentSequence = contributors
@@ -299,11 +320,11 @@ def _values(dataset: Dataset, description: Description, stored: Stored, source: 
     dataset.DerivationCodeSequence = [code("CROSSMODALITY", "99SYNTHGAN", "Cross-modality image synthesis")]
     dataset.ImageComments = "Synthetic image, computed and not acquired. For research only."
     dataset.ContentQualification = "RESEARCH"
-    burned = description.burnedIn or (source is not None and source.get("BurnedInAnnotation") == "YES")
+    burned = description.burned_in or (source is not None and source.get("BurnedInAnnotation") == "YES")
     dataset.BurnedInAnnotation = "YES" if burned else "NO"
     dataset.LossyImageCompression = "00"
     if source is not None and source.get("LossyImageCompression") == "01":
-        takeOver(dataset, source, LOSSY)
+        take_over(dataset, source, LOSSY)
     dataset.AcquisitionNumber = None
     dataset.SamplesPerPixel = 3 if colors else 1
     dataset.PhotometricInterpretation = "RGB" if colors else "MONOCHROME2"
@@ -317,24 +338,24 @@ def _values(dataset: Dataset, description: Description, stored: Stored, source: 
         dataset.WindowCenter, dataset.WindowWidth = decimal(level), decimal(max(window, 1e-6))
 
 
-def _sourceImage(image: SourceImage, sameFrame: bool) -> Dataset:
+def _source_image(image: SourceImage, same_frame: bool) -> Dataset:
     item = _reference(image)
     item.PurposeOfReferenceCodeSequence = [code("121322", "DCM", "Source image for image processing operation")]
-    item.SpatialLocationsPreserved = "YES" if sameFrame else "NO"
+    item.SpatialLocationsPreserved = "YES" if same_frame else "NO"
     return item
 
 
-def _referencedSeries(images: Sequence[SourceImage], seriesUid: str) -> Dataset:
-    item = emptyDataset()
-    item.SeriesInstanceUID = seriesUid
-    files = {image.sopInstance: image for image in images}  # a file of several frames is listed once
-    item.ReferencedInstanceSequence = [_reference(each, withFrame=False) for each in files.values()]
+def _referenced_series(images: Sequence[SourceImage], series_uid: str) -> Dataset:
+    item = empty_dataset()
+    item.SeriesInstanceUID = series_uid
+    files = {image.sop_instance: image for image in images}  # a file of several frames is listed once
+    item.ReferencedInstanceSequence = [_reference(each, with_frame=False) for each in files.values()]
     return item
 
 
-def _reference(image: SourceImage, withFrame: bool = True) -> Dataset:
-    item = emptyDataset()
-    item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = image.sopClass, image.sopInstance
-    if withFrame and image.frame is not None:
+def _reference(image: SourceImage, with_frame: bool = True) -> Dataset:
+    item = empty_dataset()
+    item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = image.sop_class, image.sop_instance
+    if with_frame and image.frame is not None:
         item.ReferencedFrameNumber = image.frame
     return item

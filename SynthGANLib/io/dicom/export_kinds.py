@@ -1,20 +1,21 @@
-"""The attributes of derived CT, MR, PET and color images that depend on the modality (DICOM PS3.3).
+"""What a derived CT, MR, PET or color image says of its values: the attributes of its kind (DICOM PS3.3).
 
 Each function completes a pydicom Dataset that holds the attributes of every kind already.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from SynthGANLib.image.grid import Affine
+from SynthGANLib.io.dicom.export_pixels import Stored
+
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
-
-    from SynthGANLib.image.grid import Array
-    from SynthGANPanel.export.dicomPixels import Stored
-    from SynthGANPanel.export.dicomTags import Description
 
 LYING = {"S": ("40199007", "supine"), "P": ("1240000", "prone"), "DR": ("102535000", "right lateral decubitus"),
          "DL": ("102536004", "left lateral decubitus")}  # fmt: skip
@@ -22,13 +23,40 @@ ENTERING = {"HF": ("102540008", "headfirst"), "FF": ("102541007", "feet-first")}
 PET_UNITS = {"SUVbw": "GML", "BQML": "BQML", "CNTS": "CNTS"}
 
 
-def complete(dataset: Dataset, description: Description, stored: Stored) -> None:
-    """Add the attributes of the kind of image.
+@dataclass
+class Description:
+    """What the series says of itself.
 
-    :param description: a :class:`dicomTags.Description`
-    :param stored: a :class:`dicomPixels.Stored`
+    Attributes:
+        modality: "CT", "MR", "PT" or "RGB". unit: the library's unit of the values.
+        model, version: of the model. software: name and version of this program.
+        derivation: how the images were made, in sentences.
+        window: (window, level) to show them with, None for colors.
+        burned_in: whether a word was drawn into them. slices: number of images.
+        patient: name, id and study description for a series without a DICOM source.
     """
-    {"CT": _ct, "MR": _mr, "PT": _pet, "RGB": _colors}[description.modality](dataset, description, stored)
+
+    modality: str
+    unit: str
+    model: str
+    version: str
+    software: str
+    derivation: str
+    window: tuple[float, float] | None
+    burned_in: bool
+    slices: int
+    patient: dict[str, str] = field(default_factory=dict)
+
+
+def complete(dataset: Dataset, description: Description, stored: Stored) -> None:
+    """Add the attributes of the kind of image."""
+    kinds: dict[str, Callable[[Dataset, Description, Stored], None]] = {
+        "CT": _ct,
+        "MR": _mr,
+        "PT": _pet,
+        "RGB": _colors,
+    }
+    kinds[description.modality](dataset, description, stored)
 
 
 def decimal(value: float) -> str:
@@ -40,12 +68,12 @@ def decimal(value: float) -> str:
 
 def code(value: str, scheme: str, meaning: str) -> Dataset:
     """A coded entry."""
-    dataset = emptyDataset()
+    dataset = empty_dataset()
     dataset.CodeValue, dataset.CodingSchemeDesignator, dataset.CodeMeaning = value, scheme, meaning
     return dataset
 
 
-def emptyDataset() -> Dataset:
+def empty_dataset() -> Dataset:
     """A new pydicom Dataset."""
     from pydicom.dataset import Dataset
 
@@ -68,7 +96,7 @@ def _ct(dataset: Dataset, description: Description, stored: Stored) -> None:
 def _mr(dataset: Dataset, description: Description, stored: Stored) -> None:
     """DICOM PS3.3 C.8.3.1. There was no pulse sequence, hence "research mode" without times.
 
-    The MR IOD has no rescaling. Values that are not whole numbers need one: it is given as the standard's real
+    The MR IOD knows no rescaling. Values that are not whole numbers need one: it is given as the standard's real
     world value mapping, and as the rescale slope that scanners write and readers apply.
     """
     dataset.ImageType = ["DERIVED", "SECONDARY", "OTHER"]
@@ -77,14 +105,14 @@ def _mr(dataset: Dataset, description: Description, stored: Stored) -> None:
     dataset.RepetitionTime = None
     if not stored.identity:
         _rescale(dataset, stored, "US")  # unspecified
-        dataset.RealWorldValueMappingSequence = [_realWorld(stored)]
+        dataset.RealWorldValueMappingSequence = [_real_world(stored)]
 
 
-def _realWorld(stored: Stored) -> Dataset:
+def _real_world(stored: Stored) -> Dataset:
     from pydicom.dataelem import DataElement
 
     limits = np.iinfo(stored.dtype)
-    mapping = emptyDataset()
+    mapping = empty_dataset()
     vr = "SS" if stored.dtype.kind == "i" else "US"
     mapping.add(DataElement("RealWorldValueFirstValueMapped", vr, int(limits.min)))
     mapping.add(DataElement("RealWorldValueLastValueMapped", vr, int(limits.max)))
@@ -101,7 +129,7 @@ def _pet(dataset: Dataset, description: Description, stored: Stored) -> None:
     """
     dataset.ImageType = ["DERIVED", "PRIMARY"]
     position = str(dataset.get("PatientPosition") or "")
-    del dataset.PatientPosition  # replaced by coded entries
+    del dataset.PatientPosition  # said by codes instead
     dataset.PatientOrientationCodeSequence, dataset.PatientGantryRelationshipCodeSequence = _lying(position)
     dataset.Units = PET_UNITS.get(description.unit, "NONE")
     if description.unit == "SUVbw":
@@ -127,11 +155,14 @@ def _lying(position: str) -> tuple[list[Dataset], list[Dataset]]:
     return [recumbent], [code(value, "SCT", meaning)]
 
 
-def orientation(directions: Array) -> list[str]:
+def orientation(directions: Affine) -> list[str]:
     """The sides of the patient that rows and columns run towards, for images whose kind has no direction cosines.
 
-    :param directions: (3, 2), LPS unit vectors along a row and along a column
-    :return: two texts of at most three letters, the nearest side first (DICOM PS3.3 C.7.6.1.1.1)
+    Args:
+        directions: (3, 2), LPS unit vectors along a row and along a column.
+
+    Returns:
+        Two texts of at most three letters, the nearest side first (DICOM PS3.3 C.7.6.1.1.1).
     """
     texts = []
     for direction in np.asarray(directions).T:
