@@ -15,8 +15,8 @@ from SynthGANLib.errors import InputError
 from SynthGANLib.image.grid import Affine, Array, Grid
 from SynthGANLib.image.volume import Volume
 
-Interpolation = Literal["linear", "nearest", "bspline"]
-INTERPOLATIONS: tuple[Interpolation, ...] = ("linear", "nearest", "bspline")
+Interpolation = Literal["linear", "nearest"]
+INTERPOLATIONS: tuple[Interpolation, ...] = ("linear", "nearest")
 
 # Weights below this share of the largest are dropped; float32 keeps about seven digits.
 _NEGLIGIBLE = 1e-7
@@ -36,39 +36,12 @@ def axis_weights(extent: int, positions: Affine, interpolation: Interpolation, b
     inside = np.clip(positions, 0.0, extent - 1.0)
     if interpolation == "nearest":
         return np.eye(extent)[np.floor(inside + 0.5).astype(np.intp)]
-    if interpolation == "linear":
-        weights = _hat(inside[:, np.newaxis] - np.arange(extent))
-    else:
-        weights = _cubic_spline(extent, inside)
+    weights = _hat(inside[:, np.newaxis] - np.arange(extent))
     return weights @ _gaussian(extent, blur) if blur > 0 else weights
 
 
 def _hat(distance: Affine) -> Affine:
     return np.clip(1.0 - np.abs(distance), 0.0, None)
-
-
-def _cubic_spline(extent: int, positions: Affine) -> Affine:
-    """Interpolating cubic B-spline with mirrored ends (Unser 1999, Signal Processing Magazine 16(6))."""
-    if extent == 1:
-        return np.ones((positions.size, 1))
-    coefficients = np.linalg.inv(_mirrored_basis(extent, np.arange(extent, dtype=np.float64)))
-    weights: Affine = _mirrored_basis(extent, positions) @ coefficients
-    return weights
-
-
-def _mirrored_basis(extent: int, positions: Affine) -> Affine:
-    """Cubic B-spline values of every coefficient at ``positions``; coefficients mirror at both ends."""
-    basis = np.zeros((positions.size, extent))
-    first = np.floor(positions).astype(np.intp) - 1
-    rows = np.arange(positions.size)
-    period = 2 * (extent - 1)
-    for tap in range(4):
-        distance = np.abs(positions - (first + tap))
-        value = np.where(distance < 1, 2 / 3 - distance**2 + distance**3 / 2, np.clip(2 - distance, 0, None) ** 3 / 6)
-        folded = np.abs(first + tap) % period
-        folded = np.minimum(folded, period - folded)
-        np.add.at(basis, (rows, folded), value)
-    return basis
 
 
 def _gaussian(extent: int, sigma: float) -> Affine:
@@ -141,9 +114,7 @@ def resample_to(volume: Volume, grid: Grid, *, fill: float, interpolation: Inter
     import SimpleITK as sitk
 
     resampler = sitk.ResampleImageFilter()
-    resampler.SetInterpolator(
-        {"linear": sitk.sitkLinear, "nearest": sitk.sitkNearestNeighbor, "bspline": sitk.sitkBSpline}[interpolation]
-    )
+    resampler.SetInterpolator({"linear": sitk.sitkLinear, "nearest": sitk.sitkNearestNeighbor}[interpolation])
     resampler.SetSize(grid.shape[::-1])
     resampler.SetOutputSpacing(grid.spacing)
     resampler.SetOutputOrigin(grid.origin)

@@ -207,27 +207,6 @@ def random_squares(body: Tensor, size: int | tuple[int, ...], rng: Generator) ->
     return result.to(body.device)
 
 
-def random_region(body: Tensor, share: float, rng: Generator, *, grain: int = 16) -> Tensor:
-    """An irregular region per item, 1 inside, that is `share` of the body (to a voxel) and lies within it.
-
-    `body` as in :func:`random_squares`; `grain`: voxels between the knots of the random field that shapes it.
-    """
-    if not 0 < share < 1 or grain < 1:
-        raise InputError("A region is a share of the body between 0 and 1, with a grain of at least one voxel.")
-    extents = body.shape[2:]
-    knots = [max(2, -(-extent // grain) + 1) for extent in extents]
-    mode = "bilinear" if len(extents) == 2 else "trilinear"
-    fields = F.interpolate(
-        torch.randn((len(body), 1, *knots), generator=rng), tuple(extents), mode=mode, align_corners=True
-    )
-    result = torch.zeros(body.shape)
-    for item, field in enumerate(fields[:, 0]):
-        inside = torch.nonzero((body[item, 0] > 0).cpu().reshape(-1))[:, 0]
-        order = torch.argsort(field.reshape(-1)[inside], descending=True, stable=True)
-        result[item, 0].view(-1)[inside[order[: round(share * len(inside))]]] = 1.0
-    return result.to(body.device)
-
-
 def marked(image: Volume, hole: Array) -> Volume:
     """What an inpainting model takes: the image with one more channel, 1 where it is to be made up and 0 elsewhere.
 
@@ -270,18 +249,6 @@ def landmarks(vessels: Volume | None, disc: Volume | None = None, cup: Volume | 
         for volume in (vessels, disc, cup)
     ]
     return first.with_array(np.stack(layers, axis=-1), unit="label")
-
-
-def drop_channels(image: Tensor, chance: float, rng: Generator, *, absent: float = -1.0, keep: int = 1) -> Tensor:
-    """A copy of (B, C, ...) in which every channel after the first `keep` is `absent` with the chance given.
-
-    Trained so, a landmark model also works with vessels alone.
-    """
-    if not 0 <= chance <= 1:
-        raise InputError(f"A chance lies between 0 and 1, not {chance}.")
-    dropped = torch.rand(image.shape[:2], generator=rng) < chance
-    dropped[:, :keep] = False
-    return image.masked_fill(dropped.to(image.device).reshape(*image.shape[:2], *(1,) * (image.ndim - 2)), absent)
 
 
 @overload

@@ -55,7 +55,6 @@ TISSUES: tuple[Tissue, ...] = (
     Tissue(SOFT, "other soft tissue", 800.0, 50.0, 0.85, 40.0, 12.0, 0.8),
 )
 BY_NAME: Mapping[str, Tissue] = {t.name: t for t in TISSUES}
-BONE_CODES = (CORTICAL, CANCELLOUS)
 
 # Foreign label -> tissue of the whole-head label maps published with SynthSeg (Billot et al., Med Image Anal 2023):
 # the cerebral numbers are FreeSurfer's, the extra-cerebral ones (above 500) were read from position and shape.

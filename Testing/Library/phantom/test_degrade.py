@@ -13,12 +13,10 @@ from torch import Generator
 from SynthGANLib.errors import InputError
 from SynthGANLib.image.volume import Volume
 from SynthGANLib.phantom.degrade import (
-    drop_channels,
     kept_frequencies,
     landmarks,
     low_dose,
     motion,
-    random_region,
     random_squares,
     truncate_kspace,
 )
@@ -222,19 +220,6 @@ def test_a_square_that_fits_nowhere_takes_the_most_body() -> None:
         random_squares(body, 21, draw())
 
 
-@pytest.mark.parametrize("share", [0.1, 0.4])
-@pytest.mark.parametrize("shape", [(40, 33), (12, 20, 18)])
-def test_regions_are_their_share_of_the_body(share: float, shape: tuple[int, ...]) -> None:
-    body = disc(*shape, radius=min(shape) / 2)
-    regions = random_region(body.expand(3, *body.shape[1:]), share, draw(), grain=8)
-    assert (regions * (1 - body)).sum() == 0
-    assert regions.flatten(1).sum(1).tolist() == [round(share * int(body.sum()))] * 3
-    assert not torch.equal(regions[0], regions[1])
-    # Blobs, not dust: a marked voxel's neighbour is marked far more often than by chance.
-    marked = regions[0, 0].bool()
-    assert (marked[..., 1:] & marked[..., :-1]).sum() > (share + 0.2) * marked.sum()
-
-
 def test_landmarks_are_channels_in_order_and_binary() -> None:
     masks = [np.zeros((1, 4, 5), np.uint8) for _ in range(3)]
     for number, mask in enumerate(masks):
@@ -253,15 +238,3 @@ def test_landmarks_are_channels_in_order_and_binary() -> None:
         landmarks(None)
     with pytest.raises(InputError, match="on one grid"):
         landmarks(vessels, Volume(np.zeros((1, 4, 6), np.uint8), np.eye(4), "label"))
-
-
-def test_dropped_channels_are_absent_and_the_first_never_is() -> None:
-    image = torch.rand(4000, 3, 2, 2)
-    dropped = drop_channels(image, 0.3, draw())
-    gone = (dropped == -1).flatten(2).all(2)
-    assert not gone[:, 0].any()
-    assert gone[:, 1:].float().mean().item() == pytest.approx(0.3, abs=0.02)
-    assert torch.equal(dropped[~gone], image[~gone])
-    assert torch.equal(drop_channels(image, 0.0, draw()), image)
-    with pytest.raises(InputError):
-        drop_channels(image, 1.5, draw())
