@@ -19,7 +19,7 @@ from SynthGANLib.data.cases import UNMASKED, Corrupt, Loaded, Spatial, about, lo
 from SynthGANLib.data.datalist import Case, DataList, Kind, Side
 from SynthGANLib.data.degradations import Degradation, degradation_of, in_words
 from SynthGANLib.data.faults import Progress, all_of
-from SynthGANLib.data.pairs import Comparison, Look, PairReport, unseen
+from SynthGANLib.data.pairs import CaseHook, Comparison, PairReport, do_nothing
 from SynthGANLib.data.patches import Augment, Cutter, Shape, View, views
 from SynthGANLib.data.scaling import Scaling, choose
 from SynthGANLib.errors import InputError
@@ -170,17 +170,17 @@ class Feed:
             InputError: the cases that cannot be trained on, all in one; and what `cancel`, called before each, raises.
         """
         paired = self.corrupt is None and any(stream.sides == _PAIR for stream in self.streams)
-        look = Comparison() if paired else unseen
+        hook = Comparison() if paired else do_nothing
 
         def prepare(index: int) -> None:
             for stream in self.streams:
                 if index in stream.pool:
-                    self._views(index, stream.sides, look)
+                    self._views(index, stream.sides, hook)
 
         jobs: list[Callable[[], object]] = [partial(prepare, index) for index in range(len(self.data.training))]
-        jobs += [partial(self._validated, number, look) for number in range(len(self.data.validation))]
+        jobs += [partial(self._validated, number, hook) for number in range(len(self.data.validation))]
         all_of(jobs, progress=progress, cancel=cancel)
-        return look.report(self.data.name) if isinstance(look, Comparison) else None
+        return hook.report(self.data.name) if isinstance(hook, Comparison) else None
 
     def network(self, loaded: Loaded) -> dict[str, Tensor]:
         """Network numbers (C, z, y, x) of a validation case, by "source", "target" and "mask", whole and uncut."""
@@ -326,10 +326,10 @@ class Feed:
         seed = int(SeedSequence((self.seed, 3, number)).generate_state(1)[0])
         return load_case(case, self.data, self.spatial, sides=sides, corrupt=self.corrupt, seed=seed)
 
-    def _validated(self, number: int, look: Look = unseen) -> Loaded:
+    def _validated(self, number: int, hook: CaseHook = do_nothing) -> Loaded:
         """A validation case, kept from its check on."""
         if number not in self._kept:
-            loaded = look(self._load(self.data.validation[number], _PAIR, 2**20 + number))
+            loaded = hook(self._load(self.data.validation[number], _PAIR, 2**20 + number))
             with about(loaded.case):
                 self._kept[number] = self._physical(loaded)
         return self._kept[number]
@@ -355,14 +355,14 @@ class Feed:
                 body = where
         return arrays, body
 
-    def _views(self, index: int, sides: tuple[str, ...], look: Look = unseen) -> list[View]:
+    def _views(self, index: int, sides: tuple[str, ...], hook: CaseHook = do_nothing) -> list[View]:
         """What a training case's patches are cut from, prepared once and kept while there is room."""
         key = (index, sides)
         with self._lock:
             if key in self._cache:
                 self._cache.move_to_end(key)
                 return self._cache[key]
-            prepared = self._prepared(index, sides, look)
+            prepared = self._prepared(index, sides, hook)
             self._cache[key] = prepared
             held = {name: sum(view.bytes for view in several) for name, several in self._cache.items()}
             while sum(held.values()) > self._cache_bytes and len(self._cache) > 1:
@@ -370,8 +370,8 @@ class Feed:
                 del held[oldest]
             return prepared
 
-    def _prepared(self, index: int, sides: tuple[str, ...], look: Look) -> list[View]:
-        loaded = look(self._load(self.data.training[index], sides, index))
+    def _prepared(self, index: int, sides: tuple[str, ...], hook: CaseHook) -> list[View]:
+        loaded = hook(self._load(self.data.training[index], sides, index))
         with about(loaded.case):
             loaded = self._physical(loaded)
             arrays, body = self._arrays(loaded, sides)

@@ -133,17 +133,17 @@ def check_pairs(
     return judged(data.name, results)
 
 
-Look = Callable[[Loaded], Loaded]
-"""Sees a case as it was read, before it is scaled, and hands it on."""
+CaseHook = Callable[[Loaded], Loaded]
+"""Takes a case as it was read, before it is scaled, and returns it."""
 
 
-def unseen(loaded: Loaded) -> Loaded:
-    """The look that looks at nothing."""
+def do_nothing(loaded: Loaded) -> Loaded:
+    """A hook that does nothing."""
     return loaded
 
 
 class Comparison:
-    """The look that compares the sides of pairs: a check beside a loading that is needed anyway."""
+    """A hook that compares the sides of pairs: a check beside a loading that is needed anyway."""
 
     def __init__(self) -> None:
         self._results: list[PairResult] = []

@@ -57,10 +57,10 @@ def fit_recipe(
     chosen = apply(Options(seed=seed, **recipe.options), dict(settings))
     listed = read_datalist(data)
     listed.require(recipe.name, recipe.data)
-    look = Comparison()
-    jobs = [partial(_case, entry, listed, look) for entry in listed.training]
+    comparison = Comparison()
+    jobs = [partial(_case, entry, listed, comparison) for entry in listed.training]
     cases = all_of(jobs, progress=checking, cancel=cancel)
-    pairs = look.report(listed.name)
+    pairs = comparison.report(listed.name)
     if tell is not None:
         tell(pairs)
 
@@ -84,8 +84,8 @@ def fit_recipe(
     return report
 
 
-def _case(entry: Entry, listed: DataList, look: Comparison) -> Case:
-    loaded = look(load_case(entry, listed))
+def _case(entry: Entry, listed: DataList, comparison: Comparison) -> Case:
+    loaded = comparison(load_case(entry, listed))
     assert loaded.source is not None  # a paired list has both sides
     assert loaded.target is not None
     assert loaded.source_body is not None
