@@ -188,11 +188,15 @@ def _parse_file(file: BinaryIO, path: Path) -> Header:
             return True
         return False
 
+    size = os.fstat(file.fileno()).st_size
     with _strict():
         content = read_partial(file, stop_when=at_pixels, specific_tags=TAGS, force=True)
-        if _cut_off(content.file_meta) or _cut_off(content):
+        meta = content.file_meta
+        # Preamble and the element with the length of the rest of the meta information take 144 bytes.
+        end = 144 + int(meta.get("FileMetaInformationGroupLength") or 0) if content.preamble else 0
+        if end > size or _cut_off(meta) or _cut_off(content):
             raise _MalformedError
-        syntax = str(content.file_meta.get("TransferSyntaxUID", "")).strip("\0 ")
+        syntax = str(meta.get("TransferSyntaxUID", "")).strip("\0 ")
     header = Header(content, path=path, transfer_syntax=syntax, pixels=PIXELS[stop[0][0]] if stop else "")
     if syntax == _DEFLATED:
         return header
@@ -201,7 +205,7 @@ def _parse_file(file: BinaryIO, path: Path) -> Header:
     end = file.tell()  # at the head of the element with the pixels
     if stop and stop[0][1] != UNDEFINED:
         end += stop[0][1]
-    if end > os.fstat(file.fileno()).st_size:
+    if end > size:
         raise _MalformedError
     return header
 
